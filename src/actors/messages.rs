@@ -1,0 +1,229 @@
+//! Every message that passes between actors, in one place. Actors hold `Recipient`s of these, never each other's `Addr`.
+//!
+//! `do_send` ignores a mailbox's capacity, so each edge that carries client traffic has a credit of its own, written
+//! beside its message: nothing here can grow without a bound.
+
+use std::sync::{Arc, OnceLock};
+
+use actix::{Message, Recipient};
+use bytes::Bytes;
+
+use crate::domain::command::{Caller, Command, Eviction, Hint, Reply, Signal};
+use crate::entry::Entry;
+use crate::ids::{NodeId, RoomId, Seq, ShardId};
+use crate::ports::{NodeRecord, NodeState};
+use crate::refusal::Refusal;
+
+// ------------------------------------------------------------------------------------------------- session ↔ room
+
+/// Which worker thread's hub, counted from 0.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub struct HubIndex(pub u16);
+
+/// A session within its hub: slot and generation, never reused while an answer may be on its way.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub struct SessionKey {
+    pub hub: HubIndex,
+    pub slot: u32,
+    pub generation: u32,
+}
+
+/// Where the answer to a request goes.
+#[derive(Debug)]
+pub enum Origin {
+    /// To a session, by its hub; `corr` is the session's own number for the request.
+    Session { key: SessionKey, corr: u32 },
+    /// To a waiting HTTP call.
+    Call(tokio::sync::oneshot::Sender<Result<Reply, Refusal>>),
+    /// To a mirror on another node: its stream's number of the request.
+    Peer { node: NodeId, stream: u64, n: u64 },
+}
+
+/// To a room on this node, from hubs (sessions, HTTP) on this node. Credit: a session's inflight window, an HTTP
+/// worker's own limit; one `Fetch` a hub, room and position.
+#[derive(Debug, Message)]
+#[rtype(result = "()")]
+pub enum ToRoom {
+    /// Answered exactly once through `origin`, unless the room is lost.
+    Ask { origin: Origin, caller: Caller, command: Command },
+    /// Not answered.
+    Signal { caller: Caller, signal: Signal },
+    /// A cursor (or several at the same place) needs the entries behind `after`; answered with [`ToHub::Fetched`].
+    Fetch { hub: HubIndex, after: Seq, max_bytes: usize },
+    /// A subscription that this room admitted is over.
+    Unsubscribed { hub: HubIndex, caller: Caller },
+    /// Answer to [`ToHub::Release`]: whether this hub let go of its handle.
+    Released { hub: HubIndex, token: u64, released: bool },
+}
+
+/// An entry with its encodings, made once and shared by everyone it goes to.
+#[derive(Debug)]
+pub struct LogEntry {
+    pub entry: Entry,
+    /// The entry as a JSON object.
+    pub json: Bytes,
+    msgpack: OnceLock<Bytes>,
+}
+
+impl LogEntry {
+    /// `json` must be the encoding of `entry`.
+    pub fn new(entry: Entry, json: Bytes) -> Self {
+        Self { entry, json, msgpack: OnceLock::new() }
+    }
+
+    /// The entry as a MessagePack map, by `encode` the first time.
+    pub fn msgpack(&self, encode: impl FnOnce(&Entry) -> Bytes) -> &Bytes {
+        self.msgpack.get_or_init(|| encode(&self.entry))
+    }
+}
+
+/// One answer to a session's request.
+#[derive(Debug)]
+pub struct Answer {
+    pub key: SessionKey,
+    pub corr: u32,
+    pub result: Result<Reply, Refusal>,
+}
+
+/// To the hub of a worker thread. From one room they arrive in the order of its log: an `Admitted` with head `h` comes
+/// before anything that was committed after `h`. Credit: one `Deliver` a commit and hub, answers to requests in flight.
+#[derive(Debug, Message)]
+#[rtype(result = "()")]
+pub enum ToHub {
+    /// The router's answer to [`Lookup`].
+    Handle {
+        room: RoomId,
+        handle: Recipient<ToRoom>,
+    },
+    Answers {
+        room: RoomId,
+        answers: Vec<Answer>,
+    },
+    /// Consecutive entries, just committed.
+    Deliver {
+        room: RoomId,
+        entries: Arc<[Arc<LogEntry>]>,
+    },
+    /// The log goes up to `head`, but these entries are not at hand: cursors must fetch.
+    Advance {
+        room: RoomId,
+        head: Seq,
+    },
+    /// Answer to [`ToRoom::Fetch`]: entries from `after + 1` on (none: the cursor is at the head); `None`: the store could
+    /// not be read, try again later. `head` as the room knows it.
+    Fetched {
+        room: RoomId,
+        after: Seq,
+        entries: Option<Vec<Arc<LogEntry>>>,
+        head: Seq,
+    },
+    Hint {
+        room: RoomId,
+        hint: Hint,
+    },
+    /// Ends this user's (`None`: everybody's) subscriptions to the room.
+    Evict {
+        room: RoomId,
+        user: Option<crate::ids::UserId>,
+        why: Eviction,
+    },
+    /// The room is idle and would like to stop: let go of the handle if nothing uses it; answered with
+    /// [`ToRoom::Released`] through that handle.
+    Release {
+        room: RoomId,
+        token: u64,
+    },
+    /// A login was revoked: its sessions on this thread close with 4003.
+    Revoke {
+        secret_hash: [u8; 32],
+    },
+    /// Tell every session to go, in a spread over `over_ms`.
+    Drain {
+        over_ms: u64,
+    },
+}
+
+// --------------------------------------------------------------------------------------------------------- router
+
+/// Asks the router for a room's handle; answered with [`ToHub::Handle`], always. Credit: one a hub and room.
+#[derive(Debug, Message)]
+#[rtype(result = "()")]
+pub struct Lookup {
+    pub hub: HubIndex,
+    pub room: RoomId,
+}
+
+/// From the cluster: what changed in the shard table, as this node sees it. A shard is this node's to serve from when
+/// this names it until this, or [`ReleaseShards`], takes it away.
+#[derive(Clone, Debug, Message)]
+#[rtype(result = "()")]
+pub struct OwnersChanged {
+    pub changes: Vec<(ShardId, Option<NodeId>)>,
+}
+
+/// From the cluster: nodes that are gone (their users leave every room, links to them close).
+#[derive(Clone, Debug, Message)]
+#[rtype(result = "()")]
+pub struct NodesLost {
+    pub nodes: Vec<NodeId>,
+}
+
+/// From the cluster: fence the rooms of these shards and let their appends in flight finish; then [`ShardsReleased`].
+/// The rooms hold what comes in until [`OwnersChanged`] names the next owner.
+#[derive(Clone, Debug, Message)]
+#[rtype(result = "()")]
+pub struct ReleaseShards {
+    pub shards: Vec<ShardId>,
+}
+
+// -------------------------------------------------------------------------------------------------------- cluster
+
+/// To the cluster: these shards of [`ReleaseShards`] have no room that writes any more.
+#[derive(Clone, Debug, Message)]
+#[rtype(result = "()")]
+pub struct ShardsReleased {
+    pub shards: Vec<ShardId>,
+}
+
+/// To the cluster, from the bus.
+#[derive(Clone, Debug, Message)]
+#[rtype(result = "()")]
+pub enum BusNews {
+    /// A publish to this node's inbox met nobody.
+    NobodyAt(NodeId),
+    TableChanged,
+    Reconnected,
+}
+
+/// To the cluster: hand everything over and take nothing; answered when no shard is left here (or nobody can take them).
+#[derive(Clone, Debug, Message)]
+#[rtype(result = "()")]
+pub struct DrainShards;
+
+/// To the cluster: its part of `GET /cluster` and of readiness.
+#[derive(Clone, Debug, Message)]
+#[rtype(result = "ClusterStatus")]
+pub struct Describe;
+
+#[derive(Clone, Debug, actix::MessageResponse)]
+pub struct ClusterStatus {
+    pub node: NodeId,
+    pub state: NodeState,
+    /// Every node seen lately: with a living lease, or lost less than a minute ago (`None`).
+    pub nodes: Vec<(NodeRecord, bool)>,
+    /// One owner or nobody a shard, in shard order.
+    pub owners: Vec<Option<NodeId>>,
+    /// Whether this node's lease lives by its own clock.
+    pub leased: bool,
+}
+
+// ------------------------------------------------------------------------------------------------------------ bus
+
+/// To the bus: an encoded envelope for another node, see `actors::bus`. Credit: `limits::LINK_BYTES` a link; what does
+/// not fit is dropped and the link's number skips, so that the receiver notices.
+#[derive(Clone, Debug, Message)]
+#[rtype(result = "()")]
+pub struct ToNode {
+    pub node: NodeId,
+    pub envelope: Bytes,
+}

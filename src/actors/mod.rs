@@ -1,0 +1,3 @@
+//! The actors: thin shells that carry out what `domain` decides.
+
+pub mod messages;

@@ -1,0 +1,4 @@
+//! What the server decides, apart from doing it: no IO, no clock, no randomness, no actix. Inputs (time among them) go
+//! in, effects come out, so that a seeded simulation can drive all of it.
+
+pub mod command;

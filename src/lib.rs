@@ -1,0 +1,23 @@
+//! Roundtable: a self-hosted chat backend in which a room is a durable, totally ordered log.
+//!
+//! ARCHITECTURE.md has the map. Modules use only what stands below them:
+//! `main → startup → http → actors │ infra → ports → protocol │ domain → ids, refusal, entry, limits`;
+//! `config`, `metrics` and `telemetry` serve from `actors`/`infra` up.
+
+#![forbid(unsafe_code)]
+
+pub mod actors;
+pub mod auth;
+pub mod config;
+pub mod domain;
+pub mod entry;
+pub mod http;
+pub mod ids;
+pub mod infra;
+pub mod limits;
+pub mod metrics;
+pub mod ports;
+pub mod protocol;
+pub mod refusal;
+pub mod startup;
+pub mod telemetry;

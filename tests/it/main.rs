@@ -1,0 +1,1 @@
+//! The one integration binary: conformance suites, contract tests against whole nodes, simulation.
