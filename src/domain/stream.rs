@@ -97,11 +97,12 @@ pub struct StreamOut<R> {
     pub stream: u64,
     next: u64,
     waiting: VecDeque<(u64, Option<R>)>,
+    any_answered: bool,
 }
 
 impl<R> StreamOut<R> {
     pub fn new(stream: u64) -> Self {
-        Self { stream, next: 1, waiting: VecDeque::new() }
+        Self { stream, next: 1, waiting: VecDeque::new(), any_answered: false }
     }
 
     /// Keeps the request and gives its number.
@@ -121,10 +122,16 @@ impl<R> StreamOut<R> {
     pub fn answered(&mut self, n: u64) -> Option<R> {
         let index = n.checked_sub(self.waiting.front()?.0)?;
         let request = self.waiting.get_mut(index as usize)?.1.take();
+        self.any_answered |= request.is_some();
         while self.waiting.front().is_some_and(|(_, request)| request.is_none()) {
             self.waiting.pop_front();
         }
         request
+    }
+
+    /// Whether the owner answered anything in this stream: if it then says it expects number 1, it forgot the stream.
+    pub fn any_answered(&self) -> bool {
+        self.any_answered
     }
 
     /// The unanswered requests from number `from` on, in order.
