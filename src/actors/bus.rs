@@ -68,16 +68,7 @@ pub struct BusActor {
 impl BusActor {
     pub fn new(node: NodeId, bus: Arc<dyn ClusterBus>, ports: BusPorts, metrics: Arc<Metrics>) -> Self {
         let link = rand::random();
-        Self {
-            node,
-            link,
-            bus,
-            ports,
-            metrics,
-            out: HashMap::new(),
-            incoming: HashMap::new(),
-            publishing: false,
-        }
+        Self { node, link, bus, ports, metrics, out: HashMap::new(), incoming: HashMap::new(), publishing: false }
     }
 
     /// Starts the inbox and feeds it to the actor.

@@ -86,7 +86,7 @@ impl RouterActor {
                 cx.metrics.rooms.dec();
             }
             let room = RoomActor::new(id.clone(), owner, cx);
-            let addr = self.start(id, room);
+            let addr = self.start_room(id, room);
             let entry = Entry { requests: addr.clone().recipient(), control: addr.recipient(), handed_out: 0 };
             self.rooms.insert(id.clone(), entry);
             self.by_shard[usize::from(shard.0)].insert(id.clone());
@@ -97,7 +97,7 @@ impl RouterActor {
     }
 
     /// Rooms are spread over the worker threads, so that a room and about its share of readers meet without a hop.
-    fn start(&self, id: &RoomId, room: RoomActor) -> Addr<RoomActor> {
+    fn start_room(&self, id: &RoomId, room: RoomActor) -> Addr<RoomActor> {
         if self.arbiters.is_empty() {
             return room.start();
         }

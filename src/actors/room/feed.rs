@@ -145,8 +145,9 @@ impl Feed {
         let count = self.hubs.read().map_or(0, |hubs| hubs.len());
         let mut asked = 0;
         for index in 0..count {
+            let room = self.room.clone();
             if let Some(hub) = self.hub(HubIndex(index as u16)) {
-                hub.do_send(ToHub::Release { room: self.room.clone(), token });
+                hub.do_send(ToHub::Release { room, token });
                 asked += 1;
             }
         }
@@ -167,7 +168,8 @@ impl Feed {
                 })
             }),
             Body::Delete { target } => {
-                let edits: Vec<Seq> = self.ring.iter().filter(|kept| edits(kept, *target)).map(|e| e.entry.seq).collect();
+                let edits: Vec<Seq> =
+                    self.ring.iter().filter(|kept| edits(kept, *target)).map(|e| e.entry.seq).collect();
                 self.ring.replace(*target, |kept| changed(kept, erase));
                 for edit in edits {
                     self.ring.replace(edit, |kept| changed(kept, erase));

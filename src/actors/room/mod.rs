@@ -21,8 +21,7 @@ use self::owning::Owning;
 use self::stopping::Stopping;
 use crate::actors::envelope::{Envelope, PeerMessage};
 use crate::actors::messages::{
-    Answer, Append, AppendDone, HubIndex, LogEntry, Origin, ReadMark, RoomControl, RoomNews, SessionKey, ToHub, ToNode,
-    ToRoom,
+    Answer, Append, HubIndex, LogEntry, Origin, ReadMark, RoomControl, RoomNews, SessionKey, ToHub, ToNode, ToRoom,
 };
 use crate::actors::persistence::StoreGate;
 use crate::domain::command::{Caller, Command, Reply, Signal};
@@ -69,7 +68,9 @@ enum Role {
     /// Nobody owns the shard, as far as this node knows: requests wait.
     Unowned,
     /// This node is the owner and reads the room from the store. `tried`: the store was away the last time.
-    Opening { tried: bool },
+    Opening {
+        tried: bool,
+    },
     Owner(Box<Owning>),
     /// This node is the owner, and there is no such room.
     Missing,
@@ -299,7 +300,8 @@ impl RoomActor {
             Ok::<_, StoreError>(page.entries.into_iter().map(shared).collect())
         };
         ctx.spawn(read.into_actor(self).map(move |result, actor, _| {
-            let entries = result.inspect_err(|error| tracing::debug!(room.id = %actor.id, error = %error, "room.fetch.failed"));
+            let entries =
+                result.inspect_err(|error| tracing::debug!(room.id = %actor.id, error = %error, "room.fetch.failed"));
             actor.fetched(hub, after, entries.ok());
         }));
     }
@@ -328,6 +330,7 @@ impl RoomActor {
             return;
         }
         self.owner = owner;
+        let mine = self.is_mine();
         match &mut self.role {
             // The append under way comes back within a bounded time; then the room takes its new role.
             Role::Owner(owning) if owning.owner.is_appending() => owning.leave(),
@@ -340,18 +343,10 @@ impl RoomActor {
                 self.take_role(ctx);
             }
             // An open under way is judged when it comes back.
-            Role::Opening { .. } if !self.is_mine() => self.take_role(ctx),
+            Role::Opening { .. } if !mine => self.take_role(ctx),
             Role::Opening { .. } => {}
             Role::Unowned | Role::Missing => self.take_role(ctx),
         }
-    }
-
-    /// Puts requests in front of what is held already.
-    fn hold_first(&mut self, requests: Vec<Asked>, ctx: &mut Context<Self>) {
-        for request in requests.into_iter().rev() {
-            self.held.push_front(request);
-        }
-        self.sweep_later(ctx);
     }
 
     fn refuse_held(&mut self, refusal: &Refusal) {

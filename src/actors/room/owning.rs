@@ -60,7 +60,8 @@ enum Leaving {
 
 impl Owning {
     fn new(opened: &OpenedRoom) -> Self {
-        let people = People { members: opened.members.clone(), bans: opened.bans.iter().cloned().collect::<HashSet<_>>() };
+        let people =
+            People { members: opened.members.clone(), bans: opened.bans.iter().cloned().collect::<HashSet<_>>() };
         Self {
             owner: Owner::new(opened.room.clone(), opened.oldest, people, &opened.recent),
             no: opened.no,
@@ -305,7 +306,14 @@ impl RoomActor {
         }
     }
 
-    pub(super) fn answer_peer(&mut self, node: &NodeId, stream: u64, n: u64, subscriber: Option<UserId>, mut result: Answered) {
+    pub(super) fn answer_peer(
+        &mut self,
+        node: &NodeId,
+        stream: u64,
+        n: u64,
+        subscriber: Option<UserId>,
+        mut result: Answered,
+    ) {
         let Role::Owner(owning) = &mut self.role else { return };
         if let (Some(user), Ok(Reply::Admitted { online, .. })) = (subscriber, &mut result) {
             *online = owning.joined(node, &user);
@@ -386,7 +394,14 @@ impl RoomActor {
         }
     }
 
-    fn peer_asks(&mut self, node: NodeId, (stream, n): (u64, u64), caller: Caller, command: Command, ctx: &mut Context<Self>) {
+    fn peer_asks(
+        &mut self,
+        node: NodeId,
+        (stream, n): (u64, u64),
+        caller: Caller,
+        command: Command,
+        ctx: &mut Context<Self>,
+    ) {
         self.ask(Origin::Peer { node, stream, n }, caller, command, ctx);
         self.hint_later(ctx);
     }
@@ -418,9 +433,9 @@ impl RoomActor {
             return;
         }
         owning.hint_timer = true;
-        let presence = owning.presence_told.map_or(PRESENCE_GATHERS, |told| {
-            PRESENCE_EVERY.saturating_sub(told.elapsed()).max(PRESENCE_GATHERS)
-        });
+        let presence = owning
+            .presence_told
+            .map_or(PRESENCE_GATHERS, |told| PRESENCE_EVERY.saturating_sub(told.elapsed()).max(PRESENCE_GATHERS));
         let wait = if owning.activity.pending() { presence.min(ACTIVITY_EVERY) } else { presence };
         ctx.run_later(wait, |actor, ctx| actor.tell_hints(ctx));
     }

@@ -476,3 +476,6 @@ impl Batch {
         self.people.contains(&caller.user) || about.is_some_and(|user| self.people.contains(user))
     }
 }
+
+#[cfg(test)]
+mod tests;
