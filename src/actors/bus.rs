@@ -106,7 +106,7 @@ impl BusActor {
             }
             link.number += 1;
             (link.last_sent, link.repeats) = (Some(now), 0);
-            self.metrics.bus_envelopes_out.inc_by(envelopes.len() as u64);
+            self.metrics.bus_bytes_sent.inc_by(bytes as u64);
             ready.push((node.clone(), link.number, envelopes));
         }
         if ready.is_empty() {
@@ -118,7 +118,7 @@ impl BusActor {
 
     fn publish(&mut self, frames: Vec<(NodeId, Bytes)>, ctx: &mut Context<Self>) {
         self.publishing = true;
-        self.metrics.bus_frames_out.inc_by(frames.len() as u64);
+        self.metrics.bus_frames_sent.inc_by(frames.len() as u64);
         let bus = self.bus.clone();
         let publish = async move {
             let result = bus.publish(&frames).await;
@@ -179,7 +179,8 @@ impl BusActor {
                 return;
             }
         };
-        self.metrics.bus_frames_in.inc();
+        self.metrics.bus_frames_received.inc();
+        self.metrics.bus_bytes_received.inc_by(bytes.len() as u64);
         if self.lost_any(&frame) {
             self.metrics.bus_gaps.inc();
             tracing::info!(node.id = %frame.from, "bus.link.gap");
@@ -227,7 +228,7 @@ impl Handler<ToNode> for BusActor {
         let link = self.out.entry(message.node).or_default();
         if link.bytes + message.envelope.len() > LINK_BYTES {
             link.number += 1;
-            self.metrics.bus_dropped.inc();
+            self.metrics.link_drops.inc();
             return;
         }
         link.bytes += message.envelope.len();

@@ -87,8 +87,8 @@ impl PersistenceActor {
                 replies.push(next.reply);
             }
             self.free_lanes -= 1;
-            self.metrics.commit_batch_items.observe(items as f64);
-            self.metrics.persistence_waiting.set(self.waiting.len() as i64);
+            let rooms = appends.len();
+            self.metrics.persistence_queue.set(self.waiting.len() as i64);
             let (store, began) = (self.store.clone(), Instant::now());
             let commit = async move {
                 match tokio::time::timeout(COMMIT_TIMEOUT, store.append(appends)).await {
@@ -98,7 +98,7 @@ impl PersistenceActor {
             };
             ctx.spawn(commit.into_actor(self).map(move |result, actor, ctx| {
                 actor.free_lanes += 1;
-                actor.metrics.commit_seconds.observe(began.elapsed().as_secs_f64());
+                actor.metrics.committed(rooms, items, began.elapsed());
                 actor.answer(replies, result, ctx);
                 actor.pump(ctx);
                 actor.settle_flushes();
@@ -116,7 +116,7 @@ impl PersistenceActor {
             Ok(results) => {
                 for (reply, appended) in replies.into_iter().zip(results) {
                     if appended == Appended::Fenced {
-                        self.metrics.fencing_refusals.inc();
+                        self.metrics.fences.inc();
                     }
                     reply.do_send(AppendDone(Ok(appended)));
                 }

@@ -14,7 +14,6 @@ use crate::domain::ring::Ring;
 use crate::entry::{Body, Entry};
 use crate::ids::{RoomId, Seq, UserId};
 use crate::limits::{RING_BYTES, RING_ENTRIES};
-use crate::metrics::Metrics;
 use crate::protocol::{self, Encoding};
 
 /// The hubs of this node by index; filled as the worker threads start.
@@ -86,11 +85,10 @@ impl Feed {
         entries.into()
     }
 
-    pub fn deliver(&self, entries: &Arc<[Arc<LogEntry>]>, metrics: &Metrics) {
+    pub fn deliver(&self, entries: &Arc<[Arc<LogEntry>]>) {
         for hub in self.readers() {
             hub.do_send(ToHub::Deliver { room: self.room.clone(), entries: entries.clone() });
         }
-        metrics.entries_shown.inc_by(entries.len() as u64);
     }
 
     /// Stands at `head` without the entries before it: every cursor is behind and fetches.

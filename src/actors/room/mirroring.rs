@@ -133,7 +133,10 @@ impl RoomActor {
                     self.answer(request.token, result);
                 }
             }
-            PeerMessage::Resend { stream, from } if stream == ours => self.send_from(from),
+            PeerMessage::Resend { stream, from } if stream == ours => {
+                self.cx.metrics.stream_resends.inc();
+                self.send_from(from);
+            }
             PeerMessage::Commit { first, entries } => self.committed_elsewhere(first, &entries),
             PeerMessage::Hint(hint) => self.feed.hint(&hint),
             PeerMessage::Evict { user, why } => {

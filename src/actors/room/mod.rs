@@ -29,7 +29,7 @@ use crate::domain::owner::Request;
 use crate::domain::presence::LocalUsers;
 use crate::ids::{Millis, NodeId, RoomId, Seq, UserId};
 use crate::limits::{PAGE_MAX, REQUEST_DEADLINE_MS, ROOM_REQUEST_BYTES, ROOM_REQUESTS};
-use crate::metrics::Metrics;
+use crate::metrics::{FetchSource, Metrics};
 use crate::ports::{MessageStore, Range, StoreError};
 use crate::refusal::Refusal;
 
@@ -59,7 +59,6 @@ pub struct Token {
     weight: usize,
     /// Set where an `Admitted` starts a subscription.
     subscriber: Option<UserId>,
-    is_send: bool,
 }
 
 type Asked = Request<Token>;
@@ -144,10 +143,10 @@ impl RoomActor {
     fn ask(&mut self, origin: Origin, caller: Caller, command: Command, ctx: &mut Context<Self>) {
         self.stopping.touch();
         let subscriber = matches!(command, Command::Admit { subscribe: true }).then(|| caller.user.clone());
-        let is_send = matches!(command, Command::Send { .. });
         let weight = command.weight();
-        let token = Token { origin, since: Instant::now(), weight, subscriber, is_send };
+        let token = Token { origin, since: Instant::now(), weight, subscriber };
         self.requests += 1;
+        self.cx.metrics.room_requests.inc();
         self.request_bytes += weight;
         if self.requests > ROOM_REQUESTS || self.request_bytes > ROOM_REQUEST_BYTES {
             let refusal = Refusal::overloaded("too much waits for this room");
@@ -178,8 +177,11 @@ impl RoomActor {
     fn answer(&mut self, token: Token, mut result: Result<Reply, Refusal>) {
         self.requests -= 1;
         self.request_bytes -= token.weight;
-        if token.is_send && matches!(result, Ok(Reply::Sent { duplicate: false, .. })) {
-            self.cx.metrics.commit_latency_seconds.observe(token.since.elapsed().as_secs_f64());
+        self.cx.metrics.room_requests.dec();
+        match result {
+            Ok(Reply::Sent { duplicate: false, .. }) => self.cx.metrics.durable(token.since),
+            Ok(Reply::Sent { duplicate: true, .. }) => self.cx.metrics.entries_duplicate.inc(),
+            _ => {}
         }
         match token.origin {
             Origin::Session { key, corr } => {
@@ -211,7 +213,7 @@ impl RoomActor {
             self.feed.send(hub, ToHub::Answers { room: self.id.clone(), answers });
         }
         for entries in std::mem::take(&mut self.fresh) {
-            self.feed.deliver(&entries, &self.cx.metrics);
+            self.feed.deliver(&entries);
         }
     }
 
@@ -290,10 +292,10 @@ impl RoomActor {
     fn fetch(&mut self, hub: HubIndex, after: Seq, max_bytes: usize, ctx: &mut Context<Self>) {
         self.stopping.touch();
         if let Some(entries) = self.feed.after(after, max_bytes) {
-            self.cx.metrics.fetches_ring.inc();
+            self.cx.metrics.fetched(FetchSource::Ring);
             return self.fetched(hub, after, Some(entries));
         }
-        self.cx.metrics.fetches_store.inc();
+        self.cx.metrics.fetched(FetchSource::Store);
         let (store, room) = (self.cx.store.clone(), self.id.clone());
         let read = async move {
             let page = store.page(&room, Range::After(after), PAGE_MAX, max_bytes).await?;

@@ -140,6 +140,7 @@ impl RoomActor {
 
     fn opened(&mut self, opened: OpenedRoom, ctx: &mut Context<Self>) {
         tracing::debug!(room.id = %self.id, epoch = opened.epoch.0, head = opened.room.head, "room.opened");
+        self.cx.metrics.rooms_opened.inc();
         let mut owning = Owning::new(&opened);
         for user in self.local.users().cloned().collect::<Vec<_>>() {
             owning.joined(&self.cx.node, &user);
@@ -256,6 +257,7 @@ impl RoomActor {
     }
 
     fn forget(&mut self, request: Asked) {
+        self.cx.metrics.room_requests.dec();
         self.requests -= 1;
         self.request_bytes -= request.token.weight;
     }
