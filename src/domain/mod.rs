@@ -3,7 +3,9 @@
 
 pub mod append;
 pub mod command;
+pub mod lease;
 pub mod owner;
+pub mod placement;
 pub mod presence;
 pub mod ring;
 pub mod rules;
