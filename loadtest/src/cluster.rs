@@ -282,10 +282,10 @@ fn postgres(programs: &Programs, files: &Path) -> Result<(Child, String)> {
     command.args(["-c", "unix_socket_directories=", "-c", "max_connections=200"]);
     // SIGQUIT is PostgreSQL's immediate shutdown: the data is thrown away, so nothing has to be written back.
     let mut child = Child::start("postgres", &mut command, files.join("postgres.log"), libc::SIGQUIT)?;
-    let ready = bin.join("pg_isready");
+    // PostgreSQL keeps its state in the last line of this file.
+    let state = data.join("postmaster.pid");
     child.wait_until(PATIENCE, || {
-        let asked = Command::new(&ready).args(["-q", "-h", "127.0.0.1", "-p", &port]).status();
-        asked.is_ok_and(|status| status.success())
+        fs::read_to_string(&state).is_ok_and(|text| text.lines().last().is_some_and(|line| line.trim() == "ready"))
     })?;
     Ok((child, format!("postgres://roundtable:none@127.0.0.1:{port}/postgres")))
 }

@@ -88,6 +88,7 @@ impl Table {
 /// Three significant digits, and no digit of a whole number lost.
 fn figure(value: f64) -> String {
     match value.abs() {
+        n if n.fract() == 0.0 => format!("{value:.0}"),
         n if n >= 99.95 => format!("{value:.0}"),
         n if n >= 9.995 => format!("{value:.1}"),
         _ => format!("{value:.2}"),
