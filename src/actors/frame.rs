@@ -39,6 +39,7 @@ impl Closing {
     pub const NOT_UTF8: Self = Self { code: 1007, reason: "text that is not UTF-8" };
     pub const TOO_LARGE: Self = Self { code: 1009, reason: "a frame above limits.frame_bytes" };
     pub const FAULT: Self = Self { code: 1011, reason: "a fault on our side" };
+    pub const TRY_AGAIN: Self = Self { code: 1013, reason: "credentials can't be checked now" };
     pub const SECOND_HELLO: Self = Self { code: 4000, reason: "a second hello" };
     pub const WRONG_KIND: Self = Self { code: 4000, reason: "frames of the wrong kind for the subprotocol" };
     pub const REVOKED: Self = Self { code: 4003, reason: "the login was revoked" };

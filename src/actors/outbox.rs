@@ -22,6 +22,19 @@ const SLICES: usize = 64;
 /// Frames the queue keeps room for while idle.
 const IDLE_CAPACITY: usize = 4;
 
+/// Bytes the kernel may hold for a connection that is being closed, so that its close frame still gets in.
+const LAST_SEND_BUFFER_BYTES: usize = 1024 * 1024;
+
+thread_local! {
+    /// Writes and bytes of this thread since they were last taken.
+    static WRITTEN: Cell<(u64, u64)> = const { Cell::new((0, 0)) };
+}
+
+/// Socket writes and bytes of this thread since the last call, for the metrics.
+pub fn take_written() -> (u64, u64) {
+    WRITTEN.take()
+}
+
 /// How a flush went.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Flushed {
@@ -151,6 +164,10 @@ impl Outbox {
     }
 
     fn written(&self, queue: &mut VecDeque<Bytes>, mut bytes: usize) {
+        WRITTEN.with(|written| {
+            let (writes, total) = written.get();
+            written.set((writes + 1, total + bytes as u64));
+        });
         self.progress.set(true);
         let waiting_bytes = self.waiting_bytes.get() - bytes;
         self.waiting_bytes.set(waiting_bytes);
@@ -188,6 +205,24 @@ impl Outbox {
             match self.flush() {
                 Flushed::Waiting => {}
                 done => return Poll::Ready(done),
+            }
+        }
+    }
+
+    /// For a connection that is being closed: lets the kernel take what its reader did not, so that a reader that comes back
+    /// finds the close frame at the end.
+    pub fn squeeze(&self) {
+        if self.flush() != Flushed::Waiting {
+            return;
+        }
+        let socket = socket2::SockRef::from(self.socket.as_ref());
+        let _ = socket.set_send_buffer_size(LAST_SEND_BUFFER_BYTES);
+        let mut queue = self.queue.borrow_mut();
+        // Past tokio, which waits for an event that a larger buffer does not bring.
+        while let Some(front) = queue.front() {
+            match socket.send(front) {
+                Ok(bytes) if bytes > 0 => self.written(&mut queue, bytes),
+                _ => break,
             }
         }
     }

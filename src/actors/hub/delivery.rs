@@ -79,7 +79,7 @@ impl Hub {
         let reader = room.readers.len();
         room.readers.push(Reader { session: Rc::clone(core), cursor, state: ReadState::Live });
         core.state.borrow_mut().set_reader(slot, Some(reader as u32));
-        self.context.metrics.subscriptions(1);
+        self.context.metrics.subscriptions.inc();
         self.go_on(state, slot, reader);
     }
 
@@ -107,7 +107,7 @@ impl Hub {
             let half = room.readers.capacity() / 2;
             room.readers.shrink_to(half);
         }
-        self.context.metrics.subscriptions(-1);
+        self.context.metrics.subscriptions.dec();
     }
 
     /// Just committed, in order.
@@ -203,7 +203,7 @@ impl Hub {
         let spent = begin.elapsed() + std::time::Duration::from_nanos(self.write_ns.get() * served as u64);
         let pause = gather::pause(spent);
         room.not_before = (!pause.is_zero()).then(|| begin + pause);
-        self.context.metrics.delivered(served as u64 * entries.len() as u64);
+        self.context.metrics.deliveries.inc_by(served as u64 * entries.len() as u64);
         for at in behind {
             self.go_on(state, slot, at);
         }
@@ -220,7 +220,7 @@ impl Hub {
                 Meeting::Gap => return false,
                 Meeting::Next | Meeting::Within if reader.session.outbox.is_over() => {
                     reader.state = ReadState::Paused;
-                    self.context.metrics.cursor_paused();
+                    self.context.metrics.cursor_pauses.inc();
                     return true;
                 }
                 Meeting::Next => {
@@ -273,7 +273,7 @@ impl Hub {
         }
         if reader.session.outbox.is_over() {
             reader.state = ReadState::Paused;
-            self.context.metrics.cursor_paused();
+            self.context.metrics.cursor_pauses.inc();
             return;
         }
         let (after, key) = (reader.cursor.after(), reader.session.key);
@@ -321,7 +321,7 @@ impl Hub {
                 self.go_on(&mut state, slot, at);
             }
         }
-        self.context.metrics.delivered(served * entries.len() as u64);
+        self.context.metrics.deliveries.inc_by(served * entries.len() as u64);
         self.feed_hungry(&mut state);
     }
 

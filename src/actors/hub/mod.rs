@@ -16,6 +16,8 @@ mod fanout;
 mod rooms;
 mod sweep;
 
+pub use sweep::unix_ms;
+
 use std::cell::{Cell, OnceCell, RefCell};
 use std::collections::{HashMap, VecDeque};
 use std::panic::{AssertUnwindSafe, catch_unwind};
@@ -121,12 +123,12 @@ impl Hub {
     fn new(index: HubIndex, context: HubContext) -> Self {
         let limits = &context.config.limits;
         let bounds = Bounds {
-            frame_bytes: limits.frame_bytes as usize,
-            outbound_bytes: limits.outbound_bytes as usize,
+            frame_bytes: limits.frame_bytes,
+            outbound_bytes: limits.outbound_bytes,
             stall: (limits.stall_s as Tick).saturating_mul(SECOND),
             inflight: limits.inflight as u32,
-            subscriptions: limits.subscriptions as usize,
-            replay: u64::from(limits.replay),
+            subscriptions: limits.subscriptions,
+            replay: limits.replay,
         };
         Self {
             index,
@@ -172,6 +174,8 @@ impl Hub {
         let outbox = Outbox::new(socket, self.bounds.outbound_bytes);
         let core = Rc::new(SessionCore::new(key, wire, outbox, identity, now, HEARTBEAT_S * SECOND));
         entry.insert(Rc::clone(&core));
+        self.context.metrics.sessions.inc();
+        self.context.metrics.sessions_opened.inc();
         if state.drain.is_some() {
             core.close(Closing::DRAINING);
         }
@@ -185,6 +189,8 @@ impl Hub {
             return;
         }
         state.sessions.remove(core.key.slot as usize);
+        self.context.metrics.sessions.dec();
+        self.context.metrics.closed(core.outbox.close_code());
         let (readers, pending) = {
             let mut session = core.state.borrow_mut();
             session.pages = None;
@@ -210,6 +216,18 @@ impl Hub {
         }
     }
 
+    /// Whether a session may have one more subscription, or has one to this room.
+    pub fn may_subscribe(&self, core: &SessionCore, room: &RoomId) -> bool {
+        let session = core.state.borrow();
+        if session.readers.len() + session.pending.len() < self.bounds.subscriptions {
+            return true;
+        }
+        let state = self.state.borrow();
+        let slots = session.pending.iter().filter(|pending| matches!(pending.kind, Asked::Subscribe { .. })).count();
+        session.readers.len() + slots < self.bounds.subscriptions
+            || state.by_id.get(room).is_some_and(|&slot| session.reader(slot).is_some())
+    }
+
     /// Encodes and pushes a frame of one session.
     pub fn send(&self, core: &Rc<SessionCore>, frame: &ServerFrame, reference: Option<u64>) {
         if let ServerFrame::Error(refusal) = frame {
@@ -232,7 +250,7 @@ impl Hub {
         let spent = begin.elapsed();
         self.write_ns.set((self.write_ns.get() * 7 + spent.as_nanos() as u64 / count) / 8);
         for receipt in self.receipts.borrow_mut().drain(..) {
-            self.context.metrics.handed_over(receipt.elapsed());
+            self.context.metrics.handed_over(receipt);
         }
         for core in noted.drain(..) {
             self.settled(&core);
@@ -244,7 +262,7 @@ impl Hub {
     }
 
     /// To be called after a flush: goes on with what waited for the outbox to come down.
-    pub fn settled(self: &Hub, core: &Rc<SessionCore>) {
+    pub fn settled(&self, core: &Rc<SessionCore>) {
         if core.outbox.came_down() {
             self.resume(core);
             core.outbox.wake();
@@ -269,6 +287,7 @@ impl Hub {
     /// Runs one step so that a panic in it costs only that step.
     fn guarded(&self, step: impl FnOnce(&Self)) {
         if catch_unwind(AssertUnwindSafe(|| step(self))).is_err() {
+            self.context.metrics.panics.inc();
             tracing::error!(hub = self.index.0, "a fault while a message was handled; the hub goes on");
         }
     }

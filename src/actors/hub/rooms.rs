@@ -165,11 +165,7 @@ impl Hub {
             reader.state = ReadState::Lost;
         }
         let id = room.id.clone();
-        if room.readers.is_empty() {
-            if room.is_idle() {
-                state.forget_room(slot);
-            }
-        } else {
+        if !room.readers.is_empty() {
             self.look_up(room);
         }
         let unavailable = ServerFrame::Error(Refusal::unavailable("the room was lost; repeat with the same id"));
@@ -205,6 +201,28 @@ impl Hub {
             let command = Command::Admit { subscribe: true };
             // The handle was just found, so this is never refused; if it is lost again, the next sweep sees it.
             let _ = self.to_room(state, slot, ToRoom::Ask { origin, caller, command });
+        }
+    }
+
+    /// Asks once more for readers whose room refused them while it was away.
+    pub(super) fn sweep_readmissions(&self, state: &mut State) {
+        let lost: Vec<u32> = state
+            .rooms
+            .iter()
+            .filter(|(_, room)| room.handle.is_some() && room.unanswered == 0 && room.readers.iter().any(is_lost))
+            .map(|(slot, _)| slot as u32)
+            .collect();
+        for slot in lost {
+            self.readmit(state, slot);
+        }
+        let unused: Vec<u32> = state
+            .rooms
+            .iter()
+            .filter(|(_, room)| room.handle.is_none() && !room.looking_up && room.is_idle())
+            .map(|(slot, _)| slot as u32)
+            .collect();
+        for slot in unused {
+            state.forget_room(slot);
         }
     }
 
@@ -263,6 +281,10 @@ impl Hub {
             Err(_) => Err(Refusal::unavailable("the room did not answer in time; repeat with the same id")),
         }
     }
+}
+
+fn is_lost(reader: &Reader) -> bool {
+    reader.state == ReadState::Lost
 }
 
 /// An HTTP call that waits; its room is in use until it ends, however it ends.
