@@ -3,6 +3,8 @@
 
 pub mod append;
 pub mod command;
+pub mod cursor;
+pub mod gather;
 pub mod lease;
 pub mod owner;
 pub mod placement;
