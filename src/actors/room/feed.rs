@@ -8,7 +8,7 @@ use std::sync::{Arc, RwLock};
 use actix::Recipient;
 use bytes::Bytes;
 
-use crate::actors::messages::{HubIndex, LogEntry, ToHub};
+use crate::actors::messages::{HubIndex, LogEntry, ToHub, ToRoom};
 use crate::domain::command::{Eviction, Hint};
 use crate::domain::ring::Ring;
 use crate::entry::{Body, Entry};
@@ -139,13 +139,13 @@ impl Feed {
     }
 
     /// Asks every hub of the node to let go of the handle; gives how many were asked.
-    pub fn release(&mut self, token: u64) -> usize {
+    pub fn release(&mut self, token: u64, reply: &Recipient<ToRoom>) -> usize {
         let count = self.hubs.read().map_or(0, |hubs| hubs.len());
         let mut asked = 0;
         for index in 0..count {
             let room = self.room.clone();
             if let Some(hub) = self.hub(HubIndex(index as u16)) {
-                hub.do_send(ToHub::Release { room, token });
+                hub.do_send(ToHub::Release { room, token, reply: reply.clone() });
                 asked += 1;
             }
         }

@@ -51,7 +51,7 @@ impl RoomActor {
     }
 
     /// Says who reads here and asks where the log and the stream stand; again until the owner answers.
-    fn watch(&mut self, ctx: &mut Context<Self>) {
+    pub(super) fn watch(&mut self, ctx: &mut Context<Self>) {
         let Role::Mirror(mirroring) = &mut self.role else { return };
         let (owner, stream, have) = (mirroring.owner.clone(), mirroring.out.stream, mirroring.out.have());
         let again = !std::mem::replace(&mut mirroring.watch_timer, true);

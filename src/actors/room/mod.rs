@@ -414,6 +414,7 @@ impl Handler<ToRoom> for RoomActor {
             ToRoom::Released { token, released, .. } => self.released(token, released),
         }
         self.flush();
+        self.hint_later(ctx);
     }
 }
 
@@ -427,7 +428,7 @@ impl Handler<RoomControl> for RoomActor {
             RoomControl::NodeLost(node) => self.node_lost(&node, ctx),
             RoomControl::LinkBroken(node) => self.link_broken(node.as_ref(), ctx),
             RoomControl::Peer { from, message } => self.peer(from, message, ctx),
-            RoomControl::HandedOut(count) => self.handed_out(count),
+            RoomControl::HandedOut(count) => self.handed_out(count, ctx),
             RoomControl::Stop(stop) => self.stop_answer(stop, ctx),
         }
         self.flush();

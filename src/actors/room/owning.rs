@@ -537,5 +537,6 @@ impl Handler<AppendDone> for RoomActor {
             }
         }
         self.flush();
+        self.hint_later(ctx);
     }
 }

@@ -33,7 +33,11 @@ impl Stopping {
 
 impl RoomActor {
     pub(super) fn watch_idleness(&mut self, ctx: &mut Context<Self>) {
-        ctx.run_interval(IDLE_CHECK, |actor, _| {
+        ctx.run_interval(IDLE_CHECK, |actor, ctx| {
+            // Whatever went wrong between the nodes (an owner that died and came back, say) ends here at the latest.
+            if actor.feed.has_readers() {
+                actor.watch(ctx);
+            }
             let busy = std::mem::take(&mut actor.stopping.touched) || !actor.is_idle();
             if !busy {
                 actor.cx.news.do_send(RoomNews::Idle(actor.id.clone()));
@@ -51,14 +55,14 @@ impl RoomActor {
         role_idle && self.held.is_empty() && self.requests == 0 && !self.feed.has_readers()
     }
 
-    pub(super) fn handed_out(&mut self, count: u64) {
+    pub(super) fn handed_out(&mut self, count: u64, ctx: &mut Context<Self>) {
         if self.stopping.touched || !self.is_idle() {
             return;
         }
         self.stopping.handed_out = Some(count);
         self.stopping.token += 1;
         let token = self.stopping.token;
-        self.stopping.awaited = self.feed.release(token);
+        self.stopping.awaited = self.feed.release(token, &ctx.address().recipient());
     }
 
     pub(super) fn released(&mut self, token: u64, released: bool) {
