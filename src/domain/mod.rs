@@ -3,4 +3,5 @@
 
 pub mod command;
 pub mod lease;
+pub mod membership;
 pub mod placement;
