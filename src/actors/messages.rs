@@ -202,6 +202,11 @@ pub enum BusNews {
 #[rtype(result = "()")]
 pub struct DrainShards;
 
+/// To the cluster: end this node's lease and take no part any more; answered when that is done or has failed.
+#[derive(Clone, Debug, Message)]
+#[rtype(result = "()")]
+pub struct LeaveCluster;
+
 /// To the cluster: its part of `GET /cluster` and of readiness.
 #[derive(Clone, Debug, Message)]
 #[rtype(result = "ClusterStatus")]
@@ -211,7 +216,7 @@ pub struct Describe;
 pub struct ClusterStatus {
     pub node: NodeId,
     pub state: NodeState,
-    /// Every node seen lately: with a living lease, or lost less than a minute ago (`None`).
+    /// Every node seen lately: with a living lease (`true`), or lost less than a minute ago (`false`).
     pub nodes: Vec<(NodeRecord, bool)>,
     /// One owner or nobody a shard, in shard order.
     pub owners: Vec<Option<NodeId>>,

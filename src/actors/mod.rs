@@ -1,6 +1,7 @@
 //! The actors: thin shells that carry out what `domain` decides.
 
 pub mod bus;
+pub mod cluster;
 pub mod deflate;
 pub mod envelope;
 pub mod frame;

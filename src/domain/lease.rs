@@ -19,6 +19,10 @@ impl Lease {
         Self { length, renewed: None }
     }
 
+    pub fn length(&self) -> Duration {
+        self.length
+    }
+
     /// Kept between the own end of the lease and the bus's: a tenth, for what passes between noticing the end and
     /// everyone having stopped.
     pub fn margin(&self) -> Duration {

@@ -6,6 +6,7 @@ pub mod command;
 pub mod cursor;
 pub mod gather;
 pub mod lease;
+pub mod membership;
 pub mod owner;
 pub mod placement;
 pub mod presence;

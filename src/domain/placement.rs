@@ -28,13 +28,13 @@ pub fn wishes<'a>(candidates: impl IntoIterator<Item = &'a NodeId>) -> Vec<Optio
     ShardId::all().map(|shard| weights.heaviest(shard)).collect()
 }
 
-/// The next step of `me`, given who may own shards (ready, not draining; `me` among them or not) and who owns them now.
+/// The next step of `me`, given the [`wishes`] and who owns the shards now, both in shard order.
 ///
-/// While `me` is a candidate it claims free shards that are to be its own; it gives away at most `gifts` shards that are
-/// to be somebody else's. A node that is no candidate claims nothing and wants to give everything.
-pub fn plan(candidates: &[NodeId], owners: &[Option<NodeId>], me: &NodeId, gifts: usize) -> Plan {
+/// It claims free shards that are to be its own and gives away at most `gifts` that are to be somebody else's. So a node
+/// that is no candidate claims nothing and wants to give everything; where nobody is a candidate, nothing moves.
+pub fn plan(wishes: &[Option<&NodeId>], owners: &[Option<NodeId>], me: &NodeId, gifts: usize) -> Plan {
     let mut plan = Plan::default();
-    for ((shard, owner), wish) in ShardId::all().zip(owners).zip(wishes(candidates)) {
+    for ((shard, owner), &wish) in ShardId::all().zip(owners).zip(wishes) {
         match (owner, wish) {
             (None, Some(wish)) if wish == me => plan.claim.push(shard),
             (Some(owner), Some(wish)) if owner == me && wish != me && plan.give.len() < gifts => {
@@ -129,7 +129,7 @@ mod tests {
                 .collect();
             for _round in 0..=usize::from(SHARDS) / gifts + 1 {
                 for me in &members {
-                    let plan = plan(&members, &owners, me, gifts);
+                    let plan = plan(&wishes(&members), &owners, me, gifts);
                     prop_assert!(plan.give.len() <= gifts);
                     for shard in plan.claim {
                         prop_assert_eq!(owners[usize::from(shard.0)].replace(me.clone()), None);
@@ -162,12 +162,12 @@ mod tests {
         let (a, b) = (node("a"), node("b"));
         let mut owners = vec![Some(a.clone()); usize::from(SHARDS)];
         owners[7] = None;
-        let everything = plan(std::slice::from_ref(&b), &owners, &a, usize::MAX);
+        let everything = plan(&wishes([&b]), &owners, &a, usize::MAX);
         assert_eq!(everything.give.len(), usize::from(SHARDS) - 1);
         assert!(everything.claim.is_empty());
-        assert_eq!(plan(&[b.clone()], &owners, &b, 64).claim, [ShardId(7)]);
+        assert_eq!(plan(&wishes([&b]), &owners, &b, 64).claim, [ShardId(7)]);
         // Nobody can take it: it stays.
-        assert_eq!(plan(&[], &owners, &a, 64), Plan::default());
+        assert_eq!(plan(&wishes([]), &owners, &a, 64), Plan::default());
         assert_eq!(wished(ShardId(0), &[]), None);
     }
 }
