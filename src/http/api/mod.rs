@@ -1,0 +1,185 @@
+//! The HTTP API under `/api/v1`, PROTOCOL's other half: accounts, rooms, members, messages.
+
+use std::net::{IpAddr, Ipv4Addr};
+use std::sync::Arc;
+
+use actix_web::body::{EitherBody, MessageBody};
+use actix_web::dev::{HttpServiceFactory, ServiceRequest, ServiceResponse};
+use actix_web::http::header;
+use actix_web::middleware::{Next, from_fn};
+use actix_web::web::{self, Data, ServiceConfig};
+use actix_web::{HttpMessage, HttpRequest, HttpResponse, Resource};
+
+mod account;
+mod credentials;
+mod members;
+mod messages;
+mod paging;
+mod rooms;
+
+use super::client_address::client_ip;
+use super::problem::{Problem, fault, not_allowed};
+use super::{Shared, query, security};
+use crate::actors::hub::Hub;
+use crate::domain::command::{Caller, Command, Reply};
+use crate::entry::{Role, Room};
+use crate::ids::{RoomId, Seq, UserId};
+use crate::refusal::Refusal;
+
+/// What the handlers of one worker thread have at hand.
+pub struct Api {
+    shared: Arc<Shared>,
+    hub: Hub,
+}
+
+/// A room's answer to somebody who may read it.
+struct Admitted {
+    role: Option<Role>,
+    head: Seq,
+    online: u32,
+}
+
+impl Api {
+    async fn ask(&self, room: &RoomId, caller: Caller, command: Command) -> Result<Reply, Refusal> {
+        self.hub.ask(room, caller, command).await
+    }
+
+    /// Asks the room whether `caller` may read it.
+    async fn admit(&self, room: &RoomId, caller: Caller) -> Result<Admitted, Refusal> {
+        match self.ask(room, caller, Command::Admit { subscribe: false }).await? {
+            Reply::Admitted { role, head, online, .. } => Ok(Admitted { role, head, online }),
+            other => Err(self.odd(&other)),
+        }
+    }
+
+    /// The room's record, for somebody who may see it.
+    async fn record(&self, room: &RoomId) -> Result<Room, Problem> {
+        Ok(self.shared.store.room(room).await?.ok_or_else(Refusal::no_such_room)?)
+    }
+
+    /// A room answered something that is no answer to the command.
+    fn odd(&self, reply: &Reply) -> Refusal {
+        fault(&format_args!("a room gave an answer of the wrong kind: {:?}", std::mem::discriminant(reply)))
+    }
+}
+
+fn room_of(request: &HttpRequest) -> Result<RoomId, Refusal> {
+    query::path(request, "room", RoomId::parse)
+}
+
+fn user_of(request: &HttpRequest) -> Result<UserId, Refusal> {
+    query::path(request, "user", UserId::parse)
+}
+
+/// The public listener's routes, with the security headers around all of them.
+pub fn routes(shared: Arc<Shared>, hub: Hub) -> impl FnOnce(&mut ServiceConfig) {
+    move |config| {
+        config.app_data(Data::new(Api { shared, hub })).service(
+            web::scope("")
+                .wrap(from_fn(around))
+                .service(web::resource("/").get(landing).head(landing).default_service(not_allowed("GET, HEAD")))
+                .service(web::resource("/ws").to(upgrade_required))
+                .service(v1())
+                .default_service(web::to(no_such_address)),
+        );
+    }
+}
+
+/// The routes of the API, with the rate by address before them.
+fn v1() -> impl HttpServiceFactory {
+    web::scope("/api/v1")
+        .wrap(from_fn(limited))
+        .service(only(web::resource("/register").post(account::register), "POST"))
+        .service(only(web::resource("/login").post(account::login), "POST"))
+        .service(only(web::resource("/logout").post(account::logout), "POST"))
+        .service(only(
+            web::resource("/me").get(account::me).patch(account::rename).delete(no_such_address),
+            "GET, PATCH",
+        ))
+        .service(only(web::resource("/me/rooms").get(rooms::mine), "GET"))
+        .service(only(web::resource("/direct").post(rooms::direct), "POST"))
+        .service(only(web::resource("/rooms").get(rooms::all).post(rooms::create), "GET, POST"))
+        .service(only(
+            web::resource("/rooms/{room}").get(rooms::get).patch(rooms::patch).delete(rooms::delete),
+            "GET, PATCH, DELETE",
+        ))
+        .service(only(web::resource("/rooms/{room}/join").post(rooms::join), "POST"))
+        .service(only(web::resource("/rooms/{room}/leave").post(rooms::leave), "POST"))
+        .service(only(web::resource("/rooms/{room}/members").get(members::members), "GET"))
+        .service(only(
+            web::resource("/rooms/{room}/members/{user}").put(members::set).delete(members::remove),
+            "PUT, DELETE",
+        ))
+        .service(only(web::resource("/rooms/{room}/bans").get(members::bans), "GET"))
+        .service(only(
+            web::resource("/rooms/{room}/bans/{user}").put(members::ban).delete(members::unban),
+            "PUT, DELETE",
+        ))
+        .service(only(web::resource("/rooms/{room}/messages").get(messages::page).post(messages::post), "GET, POST"))
+        .default_service(web::to(no_such_address))
+}
+
+/// Answers 405 to the methods that `resource` has no route for.
+fn only(resource: Resource, allow: &'static str) -> Resource {
+    resource.default_service(not_allowed(allow))
+}
+
+/// Where a call comes from; in the request's extensions.
+#[derive(Clone, Copy)]
+struct Client {
+    address: IpAddr,
+    https: bool,
+}
+
+impl Client {
+    fn of(request: &HttpRequest) -> Self {
+        let unknown = Self { address: Ipv4Addr::UNSPECIFIED.into(), https: false };
+        request.extensions().get().copied().unwrap_or(unknown)
+    }
+}
+
+/// Around everything: who calls from where, and what every answer bears.
+async fn around<B: MessageBody + 'static>(
+    api: Data<Api>,
+    request: ServiceRequest,
+    next: Next<B>,
+) -> Result<ServiceResponse<EitherBody<B>>, actix_web::Error> {
+    let shared = &api.shared;
+    let peer = request.peer_addr().map_or(Ipv4Addr::UNSPECIFIED.into(), |peer| peer.ip());
+    let client = Client {
+        address: client_ip(peer, request.headers(), &shared.proxies),
+        https: security::came_by_https(peer, request.headers(), &shared.proxies),
+    };
+    request.extensions_mut().insert(client);
+    security::around(Some(&shared.origins), client.https || shared.hsts, request, next).await
+}
+
+/// The rate by address of all calls.
+async fn limited<B: MessageBody + 'static>(
+    api: Data<Api>,
+    request: ServiceRequest,
+    next: Next<B>,
+) -> Result<ServiceResponse<EitherBody<B>>, actix_web::Error> {
+    if let Some(rate) = &api.shared.rates.calls {
+        if let Err(refusal) = rate.check(Client::of(request.request()).address) {
+            return Ok(request.into_response(Problem::from(refusal).response()).map_into_right_body());
+        }
+    }
+    Ok(next.call(request).await?.map_into_left_body())
+}
+
+async fn landing() -> HttpResponse {
+    HttpResponse::Ok()
+        .insert_header((header::CONTENT_TYPE, "text/html; charset=utf-8"))
+        .insert_header((header::CACHE_CONTROL, "no-cache"))
+        .body(include_str!("../../web/index.html"))
+}
+
+/// A plain request to the WebSocket's address.
+async fn upgrade_required() -> HttpResponse {
+    Problem::upgrade_required().response()
+}
+
+async fn no_such_address() -> HttpResponse {
+    Problem::no_such_address().response()
+}
