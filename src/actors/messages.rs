@@ -130,10 +130,11 @@ pub enum ToHub {
         why: Eviction,
     },
     /// The room is idle and would like to stop: let go of the handle if nothing uses it; answered with
-    /// [`ToRoom::Released`] through that handle.
+    /// [`ToRoom::Released`] to `reply`, which nobody keeps.
     Release {
         room: RoomId,
         token: u64,
+        reply: Recipient<ToRoom>,
     },
     /// A login was revoked: its sessions on this thread close with 4003.
     Revoke {

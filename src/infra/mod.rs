@@ -1,9 +1,9 @@
 //! What carries out the ports: stores and buses.
 
-pub mod changes;
-pub mod codes;
+mod changes;
+mod codes;
 pub mod loopback;
 pub mod postgres;
 pub mod redis;
-pub mod rows;
+mod rows;
 pub mod sqlite;
