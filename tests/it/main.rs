@@ -1,1 +1,3 @@
 //! The one integration binary: conformance suites, contract tests against whole nodes, simulation.
+
+mod support;
