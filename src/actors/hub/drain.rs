@@ -42,8 +42,7 @@ impl Hub {
         for (_, core) in &state.sessions {
             self.send(core, &notice, None);
         }
-        state.drain =
-            Some(Drain { begin: Instant::now(), over, total: staying.len(), staying, leaving: VecDeque::new() });
+        state.drain = Some(Drain { begin: Instant::now(), over, total: staying.len(), staying, leaving: VecDeque::new() });
         drop(state);
         self.sweep_drain();
     }

@@ -99,7 +99,11 @@ impl Hub {
     }
 
     /// Answers what a room should have answered.
-    fn expire_requests(&self, core: &Rc<SessionCore>, session: &mut crate::actors::session::core::SessionState) {
+    fn expire_requests(
+        &self,
+        core: &Rc<SessionCore>,
+        session: &mut crate::actors::session::core::SessionState,
+    ) {
         if session.pending.is_empty() {
             return;
         }
