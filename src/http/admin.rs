@@ -16,7 +16,7 @@ use actix_web::web::{self, Data, ServiceConfig};
 use serde::Serialize;
 use serde_json::json;
 
-use super::problem::{Answer, Problem, fault, not_allowed};
+use super::problem::{Answer, Problem, not_allowed};
 use super::query::Query;
 use super::security;
 use crate::actors::messages::{ClusterStatus, Describe};
@@ -173,9 +173,10 @@ async fn health(state: Data<AdminState>) -> HttpResponse {
     HttpResponse::Ok().json(json!({"status": status, "checks": checks}))
 }
 
-async fn metrics(state: Data<AdminState>) -> Answer {
-    let text = state.metrics.render().map_err(|error| fault(&error))?;
-    Ok(HttpResponse::Ok().insert_header((header::CONTENT_TYPE, "text/plain; version=0.0.4; charset=utf-8")).body(text))
+async fn metrics(state: Data<AdminState>) -> HttpResponse {
+    HttpResponse::Ok()
+        .insert_header((header::CONTENT_TYPE, "text/plain; version=0.0.4; charset=utf-8"))
+        .body(state.metrics.render())
 }
 
 async fn cluster(state: Data<AdminState>, query: Query) -> Answer {

@@ -139,7 +139,7 @@ impl From<StoreError> for Problem {
 
 /// Logs a fault of ours under a new id, and gives the refusal that names it.
 pub fn fault(cause: &dyn std::fmt::Display) -> Refusal {
-    let id = format!("{:016x}", rand::random::<u64>());
+    let id = crate::telemetry::fault_id();
     tracing::error!(fault.id = %id, error = %cause, "an HTTP call failed");
     Refusal::internal(id)
 }

@@ -8,6 +8,7 @@ use std::cell::OnceCell;
 use std::fmt::Display;
 use std::io;
 use std::net::{SocketAddr, TcpListener, ToSocketAddrs};
+use std::rc::Rc;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -18,9 +19,10 @@ use actix_web::App;
 use actix_web::dev::AppConfig;
 use socket2::{Domain, Protocol, Socket, Type};
 
-use super::Shared;
 use super::admin::{self, AdminState};
-use super::api;
+use super::api::{self, Shared};
+use super::socket::UpgradeService;
+use super::socket::gate::Gate;
 use crate::actors::hub::Hub;
 
 /// Connections the kernel holds until they are accepted (it may hold fewer: `net.core.somaxconn`).
@@ -85,11 +87,11 @@ fn open(address: SocketAddr) -> io::Result<TcpListener> {
 }
 
 /// Starts a worker thread's hub; called on that thread, in its runtime.
-pub type StartWorker = Arc<dyn Fn() -> Hub + Send + Sync>;
+pub type StartWorker = Arc<dyn Fn() -> Rc<Hub> + Send + Sync>;
 
 thread_local! {
     /// The hub of this worker thread. A server builds its services anew when one fails, the hub stays.
-    static HUB: OnceCell<Hub> = const { OnceCell::new() };
+    static HUB: OnceCell<Rc<Hub>> = const { OnceCell::new() };
 }
 
 /// The public server, to be polled; `Server::handle` stops it.
@@ -100,6 +102,7 @@ pub fn public(
     listener: Listener,
     workers: usize,
     shared: Arc<Shared>,
+    gate: Arc<Gate>,
     start_worker: StartWorker,
 ) -> io::Result<Server> {
     let mut builder = Server::build()
@@ -109,6 +112,7 @@ pub fn public(
         .max_concurrent_connections(WORKER_CONNECTIONS);
     for socket in listener.sockets {
         let shared = shared.clone();
+        let upgrades = UpgradeService::new(gate.clone());
         let start_worker = start_worker.clone();
         builder = builder.listen("roundtable", socket, move || {
             let hub = HUB.with(|hub| hub.get_or_init(|| start_worker()).clone());
@@ -119,6 +123,7 @@ pub fn public(
                 // Anything longer makes every close from our side linger.
                 .client_disconnect_timeout(Duration::ZERO)
                 .tcp_nodelay(true)
+                .upgrade(upgrades.clone())
                 .finish(map_config(app, |()| AppConfig::default()))
                 .tcp()
         })?;

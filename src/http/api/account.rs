@@ -11,7 +11,7 @@ use serde::Serialize;
 
 use super::credentials::{SignedIn, no_cookie, session_cookie};
 use super::{Api, Client};
-use crate::auth::{csrf_token, password};
+use crate::auth::{AuthError, csrf_token};
 use crate::entry::rfc3339;
 use crate::http::problem::Answer;
 use crate::http::query::Fields;
@@ -21,8 +21,8 @@ use crate::protocol::text;
 use crate::refusal::Refusal;
 
 #[derive(Serialize)]
-struct Session {
-    token: String,
+struct Session<'a> {
+    token: &'a str,
     user: User,
 }
 
@@ -31,8 +31,8 @@ struct Me {
     user: User,
     /// For `X-CSRF-Token`.
     csrf_token: String,
-    /// When the credentials end.
-    expires_at: String,
+    /// When the credentials end; null: never.
+    expires_at: Option<String>,
 }
 
 /// What both ways to a session ask first.
@@ -49,12 +49,10 @@ pub async fn register(api: Data<Api>, request: HttpRequest, fields: Fields) -> A
     let id: UserId = fields.required("user")?;
     let name = fields.text("name", text::name)?;
     let password = text::password(&fields.required::<String>("password")?)?;
-    let taken = || Refusal::conflict("user: this id is taken");
-    let hash = password::hash(password).await?;
+    let hash = api.auth().hash_password(password).await.map_err(Refusal::from)?;
     let user = User { id, name };
-    match api.shared.store.create_account(&user, &hash).await? {
-        Created::New => {}
-        Created::Taken => return Err(taken().into()),
+    if api.store().create_account(&user, &hash).await? == Created::Taken {
+        return Err(Refusal::conflict("user: this id is taken").into());
     }
     session(&api, &request, user, HttpResponse::Created()).await
 }
@@ -63,44 +61,54 @@ pub async fn login(api: Data<Api>, request: HttpRequest, fields: Fields) -> Answ
     check_origin(&api, &request)?;
     let id: UserId = fields.required("user")?;
     let password = fields.required::<String>("password")?;
-    let wrong = || Refusal::unauthenticated("user or password is wrong");
-    // What can't be a password is nobody's.
-    let password = text::password(&password).map_err(|_| wrong())?;
-    let (user, hash) = api.shared.store.password_hash(&id).await?.unzip();
-    let matches = password::verify(password, hash).await?;
-    let user = user.filter(|_| matches).ok_or_else(wrong)?;
+    let user = match api.auth().check_password(&id, &password).await {
+        Ok(user) => user,
+        Err(error) => {
+            if matches!(error, AuthError::Unauthenticated(_)) {
+                api.hub.context().metrics.logins_failed.inc();
+            }
+            return Err(Refusal::from(error).into());
+        }
+    };
     session(&api, &request, user, HttpResponse::Ok()).await
 }
 
 /// Makes a login and gives it to the client, as token and as cookie.
 async fn session(api: &Api, request: &HttpRequest, user: User, mut answer: actix_web::HttpResponseBuilder) -> Answer {
-    let token = api.shared.authenticator.issue(&user.id).await?;
-    let seconds = i64::try_from(api.shared.session.as_secs()).unwrap_or(i64::MAX);
-    answer.cookie(session_cookie(&token, seconds, Client::of(request).https));
+    let issued = api.auth().issue(&user.id).await.map_err(Refusal::from)?;
+    let token = issued.token.expose();
+    answer.cookie(session_cookie(token, api.shared.session_s, Client::of(request).https));
     Ok(answer.json(Session { token, user }))
 }
 
 /// Ends this login everywhere. A JWT has no login to end: it is good until it expires.
 pub async fn logout(api: Data<Api>, request: HttpRequest, who: SignedIn) -> Answer {
-    if let Some(secret_hash) = who.identity.secret_hash {
-        api.shared.store.revoke_login(&secret_hash).await?;
-        (api.shared.revoke)(secret_hash);
+    if let Some(hash) = who.identity.login {
+        api.auth().revoke(&hash).await.map_err(Refusal::from)?;
+        (api.shared.revoke)(hash);
     }
     Ok(HttpResponse::NoContent().cookie(no_cookie(Client::of(&request).https)).finish())
 }
 
-pub async fn me(who: SignedIn) -> Answer {
-    Ok(HttpResponse::Ok().json(Me {
-        csrf_token: csrf_token(&who.token),
-        expires_at: rfc3339(who.identity.expires_at),
-        user: who.identity.user,
-    }))
+pub async fn me(api: Data<Api>, who: SignedIn) -> Answer {
+    // What the credentials say of the name may be a little old.
+    let user = api.store().user(&who.caller.user).await?.ok_or_else(gone)?;
+    let expires_at = who.identity.expires_at.map(rfc3339);
+    Ok(HttpResponse::Ok().json(Me { user, csrf_token: csrf_token(&who.token), expires_at }))
+}
+
+fn gone() -> Refusal {
+    Refusal::unauthenticated("the user of these credentials is gone")
 }
 
 pub async fn rename(api: Data<Api>, who: SignedIn, fields: Fields) -> Answer {
     let name = fields.text("name", text::name)?.ok_or_else(|| Refusal::bad_request("name: is missing"))?;
-    if !api.shared.store.rename_user(&who.caller.user, &name).await? {
-        return Err(Refusal::unauthenticated("the user of these credentials is gone").into());
+    if !api.store().rename_user(&who.caller.user, &name).await? {
+        return Err(gone().into());
+    }
+    api.auth().forget_user(&who.caller.user);
+    if let Some(hash) = &who.identity.login {
+        api.auth().forget(hash);
     }
     Ok(HttpResponse::Ok().json(serde_json::json!({"user": User { id: who.caller.user, name: Some(name) }})))
 }

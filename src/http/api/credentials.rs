@@ -11,13 +11,13 @@ use actix_web::dev::Payload;
 use actix_web::http::header::{self, HeaderMap};
 use actix_web::web::Data;
 use actix_web::{FromRequest, HttpRequest};
-use subtle::ConstantTimeEq;
 
 use super::Api;
-use crate::auth::{Identity, SESSION_COOKIE, csrf_token};
+use crate::auth::{Identity, csrf_matches};
 use crate::domain::command::Caller;
 use crate::http::problem::Problem;
 use crate::http::security::CSRF_HEADER;
+use crate::http::socket::handshake::COOKIE;
 use crate::refusal::Refusal;
 
 /// A caller whose credentials were found good.
@@ -37,9 +37,9 @@ impl FromRequest for SignedIn {
         Box::pin(async move {
             let api = request.app_data::<Data<Api>>().ok_or_else(|| super::fault(&"the API's state is missing"))?;
             let (token, by_cookie) = token(&request)?;
-            let identity = api.shared.authenticator.authenticate(&token).await?;
+            let identity = api.auth().authenticate(&token).await.map_err(Refusal::from)?;
             if by_cookie && !request.method().is_safe() {
-                check_csrf(request.headers(), &csrf_token(&token))?;
+                check_csrf(request.headers(), &token)?;
             }
             let caller = Caller { user: identity.user.id.clone(), admin: identity.admin };
             Ok(Self { caller, identity, token })
@@ -59,7 +59,7 @@ fn token(request: &HttpRequest) -> Result<(String, bool), Refusal> {
             _ => Err(Refusal::unauthenticated("the Authorization header must be: Bearer, a space, the token")),
         };
     }
-    match request.cookie(SESSION_COOKIE) {
+    match request.cookie(COOKIE) {
         Some(cookie) => Ok((cookie.value().to_owned(), true)),
         None => {
             Err(Refusal::unauthenticated("log in: send a token in the Authorization header, or the session cookie"))
@@ -67,9 +67,9 @@ fn token(request: &HttpRequest) -> Result<(String, bool), Refusal> {
     }
 }
 
-fn check_csrf(headers: &HeaderMap, expected: &str) -> Result<(), Refusal> {
-    let sent = headers.get(CSRF_HEADER).map(|value| value.as_bytes()).unwrap_or_default();
-    if bool::from(sent.ct_eq(expected.as_bytes())) {
+fn check_csrf(headers: &HeaderMap, token: &str) -> Result<(), Refusal> {
+    let sent = headers.get(CSRF_HEADER).and_then(|value| value.to_str().ok()).unwrap_or_default();
+    if csrf_matches(token, sent) {
         return Ok(());
     }
     Err(Refusal::forbidden(
@@ -79,7 +79,7 @@ fn check_csrf(headers: &HeaderMap, expected: &str) -> Result<(), Refusal> {
 
 /// The cookie that holds a login's token for as long as it lasts.
 pub fn session_cookie(token: &str, seconds: i64, https: bool) -> Cookie<'_> {
-    Cookie::build(SESSION_COOKIE, token)
+    Cookie::build(COOKIE, token)
         .path("/")
         .http_only(true)
         .same_site(SameSite::Lax)

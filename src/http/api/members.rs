@@ -29,7 +29,7 @@ pub async fn members(api: Data<Api>, who: SignedIn, request: HttpRequest, query:
     let room = room_of(&request)?;
     let (limit, cursor) = (limit(&query)?, cursor(&query, UserId::parse)?);
     api.admit(&room, who.caller).await?;
-    let members = api.shared.store.members(&room, cursor.as_ref(), limit + 1).await?;
+    let members = api.store().members(&room, cursor.as_ref(), limit + 1).await?;
     let items = members.into_iter().map(|(user, role)| Member { user, role }).collect();
     Ok(list(items, limit, |member: &Member| member.user.as_str()))
 }
@@ -59,7 +59,7 @@ pub async fn bans(api: Data<Api>, who: SignedIn, request: HttpRequest, query: Qu
     if !admin && !matches!(admitted.role, Some(Role::Owner | Role::Moderator)) {
         return Err(Refusal::forbidden("only owners and moderators see the bans").into());
     }
-    let bans = api.shared.store.bans(&room, cursor.as_ref(), limit + 1).await?;
+    let bans = api.store().bans(&room, cursor.as_ref(), limit + 1).await?;
     Ok(list(bans.into_iter().map(|user| Banned { user }).collect(), limit, |banned: &Banned| banned.user.as_str()))
 }
 

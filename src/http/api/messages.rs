@@ -52,7 +52,7 @@ pub async fn page(api: Data<Api>, who: SignedIn, request: HttpRequest, query: Qu
     }
     // Takes its place behind what the caller sent before, so that the page shows it.
     api.admit(&room, who.caller).await?;
-    let page = api.shared.store.page(&room, range, limit, PAGE_BYTES).await?;
+    let page = api.store().page(&room, range, limit, PAGE_BYTES).await?;
     let next = match range {
         Range::After(_) => page.entries.last().map(|entry| format!("a{}", entry.seq)),
         Range::Before(_) | Range::Newest => page.entries.first().map(|entry| format!("b{}", entry.seq)),
@@ -77,7 +77,7 @@ pub async fn post(api: Data<Api>, who: SignedIn, request: HttpRequest, fields: F
     let text = text::message_text(&fields.required::<String>("text")?)?;
     let reply_to = fields.optional("reply_to")?;
     let data = fields.raw("data").map(data).transpose()?;
-    let over_rate_ms = api.shared.message_rates.over_ms(&who.caller.user);
+    let over_rate_ms = api.hub.context().rates.over_ms(&who.caller.user);
     let command = Command::Send { id: id.clone(), text, reply_to, data, over_rate_ms };
     match api.ask(&room, who.caller, command).await? {
         Reply::Sent { seq, at, duplicate } => {

@@ -1,7 +1,9 @@
 //! The HTTP API under `/api/v1`, PROTOCOL's other half: accounts, rooms, members, messages.
 
 use std::net::{IpAddr, Ipv4Addr};
+use std::rc::Rc;
 use std::sync::Arc;
+use std::time::Instant;
 
 use actix_web::body::{EitherBody, MessageBody};
 use actix_web::dev::{HttpServiceFactory, ServiceRequest, ServiceResponse};
@@ -9,6 +11,7 @@ use actix_web::http::header;
 use actix_web::middleware::{Next, from_fn};
 use actix_web::web::{self, Data, ServiceConfig};
 use actix_web::{HttpMessage, HttpRequest, HttpResponse, Resource};
+use ipnet::IpNet;
 
 mod account;
 mod credentials;
@@ -18,18 +21,53 @@ mod paging;
 mod rooms;
 
 use super::client_address::client_ip;
+use super::limits::AddressRates;
 use super::problem::{Problem, fault, not_allowed};
-use super::{Shared, query, security};
+use super::{query, security};
 use crate::actors::hub::Hub;
+use crate::auth::Authenticator;
+use crate::config::Config;
 use crate::domain::command::{Caller, Command, Reply};
 use crate::entry::{Role, Room};
 use crate::ids::{RoomId, Seq, UserId};
+use crate::ports::MessageStore;
 use crate::refusal::Refusal;
+
+/// Tells every node that a login was revoked, by the hash of its token: its sessions close with 4003, and nobody takes
+/// it as known any more.
+pub type RevokePort = Arc<dyn Fn([u8; 32]) + Send + Sync>;
+
+/// What the API of all worker threads shares, besides what their hubs have.
+pub struct Shared {
+    rates: AddressRates,
+    origins: security::Origins,
+    /// `server.trusted_proxies`.
+    proxies: Vec<IpNet>,
+    /// `server.hsts`: also without https.
+    hsts: bool,
+    /// How long a login lasts; the cookie's `Max-Age`, seconds.
+    session_s: i64,
+    revoke: RevokePort,
+}
+
+impl Shared {
+    pub fn new(config: &Config, revoke: RevokePort) -> Arc<Self> {
+        let (server, limits) = (&config.server, &config.limits);
+        Arc::new(Self {
+            rates: AddressRates::new(limits.http_per_minute, limits.logins_per_minute),
+            origins: security::Origins::new(server.allowed_origins.iter().map(|origin| origin.as_str().to_owned())),
+            proxies: server.trusted_proxies.iter().map(|network| network.0).collect(),
+            hsts: server.hsts,
+            session_s: i64::from(config.auth.session_days) * 24 * 60 * 60,
+            revoke,
+        })
+    }
+}
 
 /// What the handlers of one worker thread have at hand.
 pub struct Api {
     shared: Arc<Shared>,
-    hub: Hub,
+    hub: Rc<Hub>,
 }
 
 /// A room's answer to somebody who may read it.
@@ -40,8 +78,16 @@ struct Admitted {
 }
 
 impl Api {
+    fn store(&self) -> &dyn MessageStore {
+        &*self.hub.context().store
+    }
+
+    fn auth(&self) -> &Authenticator {
+        &self.hub.context().auth
+    }
+
     async fn ask(&self, room: &RoomId, caller: Caller, command: Command) -> Result<Reply, Refusal> {
-        self.hub.ask(room, caller, command).await
+        self.hub.ask(room.clone(), caller, command).await
     }
 
     /// Asks the room whether `caller` may read it.
@@ -54,7 +100,7 @@ impl Api {
 
     /// The room's record, for somebody who may see it.
     async fn record(&self, room: &RoomId) -> Result<Room, Problem> {
-        Ok(self.shared.store.room(room).await?.ok_or_else(Refusal::no_such_room)?)
+        Ok(self.store().room(room).await?.ok_or_else(Refusal::no_such_room)?)
     }
 
     /// A room answered something that is no answer to the command.
@@ -72,7 +118,7 @@ fn user_of(request: &HttpRequest) -> Result<UserId, Refusal> {
 }
 
 /// The public listener's routes, with the security headers around all of them.
-pub fn routes(shared: Arc<Shared>, hub: Hub) -> impl FnOnce(&mut ServiceConfig) {
+pub fn routes(shared: Arc<Shared>, hub: Rc<Hub>) -> impl FnOnce(&mut ServiceConfig) {
     move |config| {
         config.app_data(Data::new(Api { shared, hub })).service(
             web::scope("")
@@ -144,6 +190,7 @@ async fn around<B: MessageBody + 'static>(
     request: ServiceRequest,
     next: Next<B>,
 ) -> Result<ServiceResponse<EitherBody<B>>, actix_web::Error> {
+    let begin = Instant::now();
     let shared = &api.shared;
     let peer = request.peer_addr().map_or(Ipv4Addr::UNSPECIFIED.into(), |peer| peer.ip());
     let client = Client {
@@ -151,7 +198,9 @@ async fn around<B: MessageBody + 'static>(
         https: security::came_by_https(peer, request.headers(), &shared.proxies),
     };
     request.extensions_mut().insert(client);
-    security::around(Some(&shared.origins), client.https || shared.hsts, request, next).await
+    let response = security::around(Some(&shared.origins), client.https || shared.hsts, request, next).await?;
+    api.hub.context().metrics.http(response.status().as_u16(), begin.elapsed());
+    Ok(response)
 }
 
 /// The rate by address of all calls.

@@ -68,7 +68,7 @@ pub async fn create(api: Data<Api>, who: SignedIn, fields: Fields) -> Answer {
         archived: false,
         head: 0,
     };
-    match api.shared.store.create_room(&room, &who.caller.user, None).await? {
+    match api.store().create_room(&room, &who.caller.user, None).await? {
         Created::New => Ok(created(room, Some(Role::Owner))),
         Created::Taken => Err(Refusal::conflict("id: this room exists, or existed and was deleted").into()),
     }
@@ -84,14 +84,14 @@ fn created(room: Room, role: Option<Role>) -> HttpResponse {
 
 pub async fn all(api: Data<Api>, who: SignedIn, query: Query) -> Answer {
     let (limit, cursor) = (limit(&query)?, cursor(&query, RoomId::parse)?);
-    let rooms = api.shared.store.rooms(&who.caller.user, cursor.as_ref(), limit + 1).await?;
+    let rooms = api.store().rooms(&who.caller.user, cursor.as_ref(), limit + 1).await?;
     let items = rooms.into_iter().map(|(room, role)| Shown { room, role, online: None }).collect();
     Ok(list(items, limit, |shown: &Shown| shown.room.id.as_str()))
 }
 
 pub async fn mine(api: Data<Api>, who: SignedIn, query: Query) -> Answer {
     let (limit, cursor) = (limit(&query)?, cursor(&query, RoomId::parse)?);
-    let rooms = api.shared.store.my_rooms(&who.caller.user, cursor.as_ref(), limit + 1).await?;
+    let rooms = api.store().my_rooms(&who.caller.user, cursor.as_ref(), limit + 1).await?;
     let items = rooms
         .into_iter()
         .map(|mine| Mine { room: mine.room, role: mine.role, read_seq: mine.read_seq, unread: mine.unread })
@@ -147,7 +147,7 @@ pub async fn direct(api: Data<Api>, who: SignedIn, fields: Fields) -> Answer {
     if other == me {
         return Err(Refusal::bad_request("user: a direct room is with somebody else").into());
     }
-    let store = &api.shared.store;
+    let store = api.store();
     if store.user(&other).await?.is_none() {
         return Err(Refusal::not_found("user: there is no such user").into());
     }
