@@ -1,1 +1,51 @@
+//! Logs: structured lines on standard error, and panics among them.
 
+use std::io::IsTerminal;
+use std::sync::Arc;
+
+use tracing_subscriber::EnvFilter;
+
+use crate::config::{Log, LogFormat};
+use crate::metrics::Metrics;
+
+/// Starts logging for the process; a second call changes nothing. `log` has been checked with the other settings.
+pub fn init(log: &Log) {
+    let filter = EnvFilter::try_new(&log.level).unwrap_or_else(|_| EnvFilter::new("info"));
+    let json = match log.format {
+        LogFormat::Auto => !std::io::stderr().is_terminal(),
+        LogFormat::Pretty => false,
+        LogFormat::Json => true,
+    };
+    let builder = tracing_subscriber::fmt().with_env_filter(filter).with_writer(std::io::stderr);
+    // An error here means that a test or an embedding program logs already: theirs stays.
+    let _ = if json {
+        builder.json().flatten_event(true).with_current_span(false).with_span_list(false).try_init()
+    } else {
+        builder.with_ansi(std::io::stderr().is_terminal()).try_init()
+    };
+}
+
+/// Logs and counts every panic of the process from here on. A panic costs its session or room; the process stays.
+pub fn watch_panics(metrics: Arc<Metrics>) {
+    std::panic::set_hook(Box::new(move |panic| {
+        metrics.panics.inc();
+        let place = panic.location().map_or_else(|| "unknown".to_owned(), ToString::to_string);
+        // What a panic says may quote what was being worked on, so of its payload only our own constants are logged.
+        let said = panic.payload().downcast_ref::<&'static str>().copied().unwrap_or("(not shown)");
+        let backtrace = std::backtrace::Backtrace::capture();
+        let thread = std::thread::current();
+        tracing::error!(
+            fault.id = %fault_id(),
+            panic.place = %place,
+            panic.said = %said,
+            panic.thread = thread.name().unwrap_or("unnamed"),
+            panic.backtrace = %backtrace,
+            "panicked"
+        );
+    }));
+}
+
+/// A name for a fault, in the answer to the client and in the log line: 12 hexadecimal digits.
+pub fn fault_id() -> String {
+    format!("{:012x}", rand::random::<u64>() >> 16)
+}

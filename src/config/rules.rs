@@ -1,0 +1,67 @@
+//! Ranges of settings and the relations between them.
+
+use tracing_subscriber::EnvFilter;
+
+use super::layers::Invalid;
+use super::{Config, StoreUrl};
+
+pub(super) fn check(config: &Config) -> Result<(), Invalid> {
+    let Config { server, admin, store, cluster, auth, limits, log } = config;
+    range("server.shutdown_s", server.shutdown_s, 1, 3_600)?;
+    range("server.workers", server.workers as u64, 0, 1_024)?;
+    if server.bind == admin.bind && server.bind.port() != 0 {
+        return Err(Invalid::new(
+            "admin.bind",
+            &admin.bind.to_string(),
+            "another address or port than server.bind: the admin listener is not for clients",
+        ));
+    }
+    range("store.connections", store.connections as u64, 2, 1_000)?;
+    if !cluster.redis_url.is_empty() && matches!(store.url, StoreUrl::Sqlite { .. }) {
+        let url = cluster.redis_url.urls().collect::<Vec<_>>().join(",");
+        return Err(Invalid::new(
+            "cluster.redis_url",
+            &url,
+            "empty while store.url is sqlite: a cluster needs postgres, which all of its nodes reach",
+        ));
+    }
+    let named = (1..=64).contains(&cluster.name.len())
+        && cluster.name.bytes().all(|b| b.is_ascii_alphanumeric() || matches!(b, b'.' | b'_' | b'-'));
+    if !named {
+        return Err(Invalid::new("cluster.name", &cluster.name, "1 to 64 of A–Z a–z 0–9 . _ -"));
+    }
+    range("cluster.lease_ms", cluster.lease_ms, 300, 60_000)?;
+    range("auth.session_days", u64::from(auth.session_days), 1, 3_650)?;
+    if limits.messages_per_minute > 0 {
+        range("limits.messages_burst", u64::from(limits.messages_burst), 1, u64::from(u32::MAX))?;
+    }
+    range("limits.frame_bytes", limits.frame_bytes as u64, 1_024, 16 * 1024 * 1024)?;
+    if limits.outbound_bytes < limits.frame_bytes {
+        return Err(Invalid::new(
+            "limits.outbound_bytes",
+            &limits.outbound_bytes.to_string(),
+            &format!("at least limits.frame_bytes ({})", limits.frame_bytes),
+        ));
+    }
+    range("limits.outbound_bytes", limits.outbound_bytes as u64, 1_024, 1024 * 1024 * 1024)?;
+    range("limits.stall_s", limits.stall_s, 1, 86_400)?;
+    range("limits.inflight", limits.inflight as u64, 1, 65_536)?;
+    range("limits.subscriptions", limits.subscriptions as u64, 1, 1_000_000)?;
+    range("limits.replay", limits.replay, 0, 10_000_000)?;
+    EnvFilter::try_new(&log.level).map_err(|_| {
+        Invalid::new(
+            "log.level",
+            &log.level,
+            "error, warn, info, debug, trace, or such with targets: info,roundtable=debug",
+        )
+    })?;
+    Ok(())
+}
+
+fn range(key: &str, value: u64, least: u64, most: u64) -> Result<(), Invalid> {
+    if (least..=most).contains(&value) {
+        Ok(())
+    } else {
+        Err(Invalid::new(key, &value.to_string(), &format!("an integer from {least} to {most}")))
+    }
+}

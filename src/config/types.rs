@@ -1,0 +1,323 @@
+//! Types of settings that have rules of their own. Each reads from and writes to the text that stands in a file.
+
+use std::fmt;
+use std::net::IpAddr;
+use std::ops::Deref;
+use std::str::FromStr;
+
+use ipnet::IpNet;
+use serde::de::Error as _;
+use serde::{Deserialize, Deserializer, Serialize, Serializer};
+use url::Url;
+
+/// A text that must not be shown. Its `Debug` shows none of it.
+#[derive(Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(transparent)]
+pub struct Secret(String);
+
+impl Secret {
+    pub fn new(text: impl Into<String>) -> Self {
+        Self(text.into())
+    }
+
+    /// The text itself, for the one who needs it.
+    pub fn expose(&self) -> &str {
+        &self.0
+    }
+
+    pub fn is_empty(&self) -> bool {
+        self.0.is_empty()
+    }
+}
+
+impl fmt::Debug for Secret {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(if self.0.is_empty() { "\"\"" } else { "\"***\"" })
+    }
+}
+
+/// Several values: a list in a file, comma-separated in the environment.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(transparent)]
+pub struct List<T>(pub Vec<T>);
+
+impl<T> Default for List<T> {
+    fn default() -> Self {
+        Self(Vec::new())
+    }
+}
+
+impl<T> Deref for List<T> {
+    type Target = [T];
+
+    fn deref(&self) -> &[T] {
+        &self.0
+    }
+}
+
+/// Types that are a text in files and keep their rule in `FromStr`.
+macro_rules! as_text {
+    ($name:ident) => {
+        impl<'de> Deserialize<'de> for $name {
+            fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+                String::deserialize(deserializer)?.parse().map_err(D::Error::custom)
+            }
+        }
+    };
+}
+
+/// Scheme, host and port of a browser's page, as in the header `Origin`.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+#[serde(transparent)]
+pub struct Origin(String);
+
+as_text!(Origin);
+
+impl Origin {
+    pub fn as_str(&self) -> &str {
+        &self.0
+    }
+}
+
+impl FromStr for Origin {
+    type Err = &'static str;
+
+    fn from_str(text: &str) -> Result<Self, Self::Err> {
+        let rule = "origins like https://chat.example.org, without a path";
+        let url = Url::parse(text).map_err(|_| rule)?;
+        let origin = url.origin().ascii_serialization();
+        let bare = text.trim_end_matches('/');
+        let is_web = matches!(url.scheme(), "http" | "https");
+        // Whoever writes the default port means the origin that browsers send without it.
+        let only_origin = url.path() == "/" && url.query().is_none() && url.fragment().is_none();
+        if is_web && only_origin && url.username().is_empty() && !bare.ends_with(['?', '#']) {
+            Ok(Self(origin))
+        } else {
+            Err(rule)
+        }
+    }
+}
+
+/// Addresses: one, or a network in CIDR form.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
+#[serde(transparent)]
+pub struct Network(pub IpNet);
+
+as_text!(Network);
+
+impl FromStr for Network {
+    type Err = &'static str;
+
+    fn from_str(text: &str) -> Result<Self, Self::Err> {
+        let rule = "addresses or networks like 10.0.0.7 or 10.0.0.0/8";
+        text.parse::<IpNet>().or_else(|_| text.parse::<IpAddr>().map(IpNet::from)).map(Self).map_err(|_| rule)
+    }
+}
+
+/// Which store, and where.
+#[derive(Clone, PartialEq, Eq)]
+pub enum StoreUrl {
+    /// Relative to the working directory.
+    Sqlite { path: String },
+    /// The whole URL.
+    Postgres { url: Secret },
+}
+
+as_text!(StoreUrl);
+
+impl FromStr for StoreUrl {
+    type Err = &'static str;
+
+    fn from_str(text: &str) -> Result<Self, Self::Err> {
+        let rule = "sqlite://<path> or postgres://user:password@host/database";
+        if let Some(path) = text.strip_prefix("sqlite://") {
+            return if path.is_empty() || path.contains(['?', '#', '\0']) {
+                Err(rule)
+            } else {
+                Ok(Self::Sqlite { path: path.to_owned() })
+            };
+        }
+        if text.starts_with("postgres://") || text.starts_with("postgresql://") {
+            let parsed: Result<tokio_postgres::Config, _> = text.parse();
+            return match parsed {
+                Ok(parsed) if !parsed.get_hosts().is_empty() => Ok(Self::Postgres { url: Secret::new(text) }),
+                _ => Err(rule),
+            };
+        }
+        Err(rule)
+    }
+}
+
+impl Serialize for StoreUrl {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        match self {
+            Self::Sqlite { path } => serializer.collect_str(&format_args!("sqlite://{path}")),
+            Self::Postgres { url } => serializer.serialize_str(url.expose()),
+        }
+    }
+}
+
+impl fmt::Debug for StoreUrl {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Sqlite { path } => write!(f, "\"sqlite://{path}\""),
+            Self::Postgres { url } => fmt::Debug::fmt(&masked(url.expose()), f),
+        }
+    }
+}
+
+/// How Redis is run.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum RedisKind {
+    /// One server.
+    Single,
+    /// One server that sentinels name.
+    Sentinel,
+    /// A Redis Cluster.
+    Cluster,
+}
+
+/// Where Redis is; empty: nowhere, a single node.
+#[derive(Clone, Default, PartialEq, Eq)]
+pub struct RedisUrls(Vec<Secret>);
+
+as_text!(RedisUrls);
+
+impl RedisUrls {
+    pub fn is_empty(&self) -> bool {
+        self.0.is_empty()
+    }
+
+    /// The URLs as given.
+    pub fn urls(&self) -> impl Iterator<Item = &str> {
+        self.0.iter().map(Secret::expose)
+    }
+
+    /// `None` where there is none.
+    pub fn kind(&self) -> Option<RedisKind> {
+        match &*self.0 {
+            [] => None,
+            [url] if url.expose().starts_with("redis+sentinel://") => Some(RedisKind::Sentinel),
+            [_] => Some(RedisKind::Single),
+            _ => Some(RedisKind::Cluster),
+        }
+    }
+}
+
+impl FromStr for RedisUrls {
+    type Err = &'static str;
+
+    fn from_str(text: &str) -> Result<Self, Self::Err> {
+        let rule = "empty, redis://, rediss:// or redis+sentinel:// with a host, or several redis:// or rediss:// comma-separated";
+        if text.trim().is_empty() {
+            return Ok(Self::default());
+        }
+        // Sentinels share one URL: their hosts stand comma-separated inside it.
+        if text.starts_with("redis+sentinel://") {
+            let first = text.split(',').next().unwrap_or_default();
+            let well_formed = Url::parse(first).is_ok_and(|url| url.host_str().is_some_and(|host| !host.is_empty()));
+            return if well_formed && !text.contains(",redis") { Ok(Self(vec![Secret::new(text)])) } else { Err(rule) };
+        }
+        text.split(',')
+            .map(str::trim)
+            .map(|one| match Url::parse(one) {
+                Ok(url)
+                    if matches!(url.scheme(), "redis" | "rediss")
+                        && url.host_str().is_some_and(|host| !host.is_empty()) =>
+                {
+                    Ok(Secret::new(one))
+                }
+                _ => Err(rule),
+            })
+            .collect::<Result<_, _>>()
+            .map(Self)
+    }
+}
+
+impl Serialize for RedisUrls {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        serializer.serialize_str(&self.urls().collect::<Vec<_>>().join(","))
+    }
+}
+
+impl fmt::Debug for RedisUrls {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_list().entries(self.urls().map(masked)).finish()
+    }
+}
+
+/// A text with the passwords of the URLs in it masked.
+pub(super) fn masked(text: &str) -> String {
+    text.split(',')
+        .map(|url| {
+            let Some((scheme, rest)) = url.split_once("://") else { return url.to_owned() };
+            let end = rest.find('/').unwrap_or(rest.len());
+            // A password may itself hold a slash or an @ that should have been escaped: rather hide too much.
+            let at = rest.rfind('@').unwrap_or(0).max(rest[..end].rfind('@').unwrap_or(0));
+            let query = rest.find('?').map_or("", |_| "?***");
+            let host_end = rest[at..].find('?').map_or(rest.len(), |q| at + q);
+            match rest[..at].split_once(':') {
+                Some((user, _)) => format!("{scheme}://{user}:***{}{query}", &rest[at..host_end]),
+                None => format!("{scheme}://{}{query}", &rest[..host_end]),
+            }
+        })
+        .collect::<Vec<_>>()
+        .join(",")
+}
+
+/// How log lines look.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum LogFormat {
+    /// Pretty on a terminal, else JSON.
+    Auto,
+    Pretty,
+    Json,
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn passwords_are_masked() {
+        assert_eq!(masked("postgres://u:p@ss/w@h:1/db"), "postgres://u:***@h:1/db");
+        assert_eq!(masked("postgres://u@h/db?password=x"), "postgres://u@h/db?***");
+        assert_eq!(masked("redis://:p@h,rediss://h2"), "redis://:***@h,rediss://h2");
+        assert_eq!(masked("redis://:p?w@h/0"), "redis://:***@h/0?***");
+        let url: StoreUrl = "postgres://u:secret@h/db".parse().expect("well-formed");
+        assert!(!format!("{url:?}").contains("secret"));
+        assert_eq!(format!("{:?}", Secret::new("x")), "\"***\"");
+    }
+
+    #[test]
+    fn urls_follow_their_rules() {
+        for good in ["sqlite://data/a.db", "sqlite:///var/a.db", "postgres://h/db", "postgresql://u:p@h:1/db"] {
+            let url: StoreUrl = good.parse().expect(good);
+            assert_eq!(serde_json::to_value(&url).expect("a string"), good);
+        }
+        for bad in ["", "sqlite://", "sqlite:data/a.db", "mysql://h/db", "postgres://", "postgres://h:99999/db"] {
+            assert!(bad.parse::<StoreUrl>().is_err(), "{bad}");
+        }
+        let kind = |text: &str| text.parse::<RedisUrls>().map(|urls| urls.kind());
+        assert_eq!(kind(""), Ok(None));
+        assert_eq!(kind("redis://h:1/2"), Ok(Some(RedisKind::Single)));
+        assert_eq!(kind("rediss://u:p@h"), Ok(Some(RedisKind::Single)));
+        assert_eq!(kind("redis+sentinel://h:1,h2:2/mymaster"), Ok(Some(RedisKind::Sentinel)));
+        assert_eq!(kind("redis://a,redis://b"), Ok(Some(RedisKind::Cluster)));
+        for bad in ["h:1", "http://h", "redis://", "redis://a,http://b", "redis://a,", "redis+sentinel://"] {
+            assert!(kind(bad).is_err(), "{bad}");
+        }
+    }
+
+    #[test]
+    fn origins_follow_their_rule() {
+        let origin = |text: &str| text.parse::<Origin>().map(|origin| origin.as_str().to_owned());
+        assert_eq!(origin("https://Chat.example.org"), Ok("https://chat.example.org".to_owned()));
+        assert_eq!(origin("http://localhost:3000/"), Ok("http://localhost:3000".to_owned()));
+        assert_eq!(origin("https://a:443"), Ok("https://a".to_owned()));
+        for bad in ["*", "chat.example.org", "https://a/b", "ftp://a", "https://a?x", "null", "https://u@a"] {
+            assert!(origin(bad).is_err(), "{bad}");
+        }
+    }
+}
