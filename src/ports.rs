@@ -315,7 +315,10 @@ pub struct ClusterView {
     pub nodes: Vec<NodeRecord>,
     /// Rises with every change of the shard table. A table that was emptied starts again at another value.
     pub version: u64,
+    /// Of the table: another number means that it was emptied since (and that leases went with it).
+    pub birth: u64,
     /// Whether the asking node's lease had run out (or was ended by `depose`) since its last beat: it owns nothing now.
+    /// False when the table was emptied meanwhile: then nobody else had a chance to take what it owned.
     pub lapsed: bool,
 }
 

@@ -2,3 +2,5 @@
 //! in, effects come out, so that a seeded simulation can drive all of it.
 
 pub mod command;
+pub mod lease;
+pub mod placement;

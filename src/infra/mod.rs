@@ -1,1 +1,4 @@
+//! What carries out the ports: stores and buses.
 
+pub mod loopback;
+pub mod redis;
