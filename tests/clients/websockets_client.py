@@ -44,12 +44,13 @@ class Client:
         self.connection, self.frames, self.next_ref = connection, [], 0
 
     async def find(self, wanted):
-        async with asyncio.timeout(PATIENCE_S):
-            while True:
-                for frame in self.frames:
-                    if wanted(frame):
-                        return frame
-                self.frames.append(json.loads(await self.connection.recv()))
+        seen = 0
+        while True:
+            for frame in self.frames[seen:]:
+                if wanted(frame):
+                    return frame
+            seen = len(self.frames)
+            self.frames.append(json.loads(await asyncio.wait_for(self.connection.recv(), PATIENCE_S)))
 
     async def ask(self, **request):
         self.next_ref += 1

@@ -19,9 +19,9 @@ async fn an_entry_sent_on_one_node_is_the_same_on_all() {
         people.push(person);
     }
     for round in 0..10 {
-        for sender in 0..3 {
-            let seq = people[sender].sends(&room, &format!("m{round}"), &format!("{round} of {sender}")).await;
-            assert_eq!(seq, round * 3 + sender as u64 + 1);
+        for (n, sender) in (1..).zip(&mut people) {
+            let seq = sender.sends(&room, &format!("m{round}"), &format!("{round} of {n}")).await;
+            assert_eq!(seq, round * 3 + n);
         }
     }
     for person in &mut people {

@@ -53,7 +53,7 @@ async fn the_admin_listener_answers() {
 
 #[tokio::test]
 async fn a_wrong_setting_is_one_line_and_status_2() {
-    let cases: [(&[(&str, &str)], &str, &str); 9] = [
+    let cases: [(node::Settings, &str, &str); 9] = [
         (&[("server.bind", "nonsense")], "server.bind", "nonsense"),
         (&[("server.nonsense", "1")], "server.nonsense", ""),
         (&[("limits.frame_bytes", "many")], "limits.frame_bytes", "many"),

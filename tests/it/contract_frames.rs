@@ -415,5 +415,5 @@ async fn texts_are_normalised_and_checked() {
     alice.refused(with("deeper", &json!([deep])), "bad_request").await;
     alice.does(with("wide", &json!("x".repeat(4_094)))).await;
     alice.refused(with("wider", &json!("x".repeat(4_095))), "bad_request").await;
-    assert_eq!(alice.repeats("lobby", &"m1".to_owned(), "e").await, 1);
+    assert_eq!(alice.repeats("lobby", "m1", "e").await, 1);
 }

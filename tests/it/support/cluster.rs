@@ -2,7 +2,7 @@
 
 use serde_json::Value;
 
-use super::node::{Node, Settings};
+use super::node::Node;
 use super::postgres::Postgres;
 use super::redis::Redis;
 use super::{person, until};
@@ -20,27 +20,20 @@ impl Cluster {
     /// `n` nodes, all ready and agreed on who owns what; a Redis of their own, a database on the shared PostgreSQL.
     pub async fn start(n: usize) -> Self {
         let url = Postgres::shared().await.database().await;
-        Self::on(n, url, None, &[]).await
-    }
-
-    /// The same with further settings.
-    pub async fn start_with(n: usize, settings: Settings<'_>) -> Self {
-        let url = Postgres::shared().await.database().await;
-        Self::on(n, url, None, settings).await
+        Self::on(n, url, None).await
     }
 
     /// The same on a PostgreSQL server that the test may stop.
     pub async fn with_own_postgres(n: usize) -> Self {
         let postgres = Postgres::start().await;
         let url = postgres.database().await;
-        Self::on(n, url, Some(postgres), &[]).await
+        Self::on(n, url, Some(postgres)).await
     }
 
-    async fn on(n: usize, store_url: String, postgres: Option<Postgres>, settings: Settings<'_>) -> Self {
+    async fn on(n: usize, store_url: String, postgres: Option<Postgres>) -> Self {
         let redis = Redis::start().await;
-        let mut all = vec![("store.url".to_owned(), store_url), ("cluster.redis_url".to_owned(), redis.url())];
-        all.extend(settings.iter().map(|&(key, value)| (key.to_owned(), value.to_owned())));
-        let mut cluster = Self { nodes: Vec::new(), redis, postgres, settings: all };
+        let settings = vec![("store.url".to_owned(), store_url), ("cluster.redis_url".to_owned(), redis.url())];
+        let mut cluster = Self { nodes: Vec::new(), redis, postgres, settings };
         for _ in 0..n {
             cluster.add().await;
         }

@@ -34,7 +34,6 @@ pub struct Load {
 struct Shared {
     urls: Vec<String>,
     stop: AtomicBool,
-    started: Instant,
     /// When each acknowledgement came.
     acks: Mutex<Vec<Instant>>,
     /// Close codes of connections that were working.
@@ -49,8 +48,6 @@ struct Shared {
 pub struct Report {
     /// Entries in the log.
     pub entries: usize,
-    /// Longest time without an acknowledgement while the writers were at work.
-    pub longest_pause: Duration,
     /// Close codes of connections that ended before the load did.
     pub closes: Vec<u16>,
     /// Codes of refusals after which the same message was sent again.
@@ -63,7 +60,6 @@ impl Load {
         let shared = Arc::new(Shared {
             urls,
             stop: AtomicBool::new(false),
-            started: Instant::now(),
             acks: Mutex::default(),
             closes: Mutex::default(),
             failures: Mutex::default(),
@@ -116,7 +112,6 @@ impl Load {
     /// Ends the writers, lets the readers reach the head, reads the log at `node` and judges all of it.
     pub async fn finish(self, node: &Node) -> Report {
         self.shared.stop.store(true, Ordering::Relaxed);
-        let stopped = Instant::now();
         let mut sent = Vec::new();
         for writer in self.writers {
             sent.extend(within("a writer ends", writer).await.expect("the writer did not panic"));
@@ -133,13 +128,7 @@ impl Load {
         let failures = lock(&self.shared.failures);
         assert!(failures.is_empty(), "sends failed for good: {failures:?}");
         let entries = checker::check(&log, &sent, &seen);
-        let acks = lock(&self.shared.acks);
-        Report {
-            entries,
-            longest_pause: longest(self.shared.started, acks.iter().copied().filter(|at| *at <= stopped)),
-            closes: lock(&self.shared.closes).clone(),
-            retried: lock(&self.shared.retried).clone(),
-        }
+        Report { entries, closes: lock(&self.shared.closes).clone(), retried: lock(&self.shared.retried).clone() }
     }
 }
 
