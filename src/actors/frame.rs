@@ -1,0 +1,193 @@
+//! WebSocket frames as they leave: header and payload in one shared buffer, made once per way of sending it.
+//!
+//! Invariant: a buffer made here is one whole unmasked frame; the outbox never splits or joins them otherwise.
+
+use bytes::{BufMut, Bytes, BytesMut};
+
+use super::deflate;
+use crate::protocol::Encoding;
+
+/// Payloads shorter than this are never compressed: it costs several times the send and gains nothing.
+pub const DEFLATE_FROM: usize = 512;
+
+const FIN: u8 = 0x80;
+const RSV1: u8 = 0x40;
+const TEXT: u8 = 0x1;
+const BINARY: u8 = 0x2;
+const CLOSE: u8 = 0x8;
+const PING: u8 = 0x9;
+const PONG: u8 = 0xA;
+
+/// How a connection wants its frames.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Wire {
+    pub encoding: Encoding,
+    /// Whether permessage-deflate was negotiated.
+    pub deflate: bool,
+}
+
+/// Why the server ends a connection: close code and a reason of at most 123 bytes.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Closing {
+    pub code: u16,
+    pub reason: &'static str,
+}
+
+impl Closing {
+    pub const GOODBYE: Self = Self { code: 1000, reason: "" };
+    pub const BREACH: Self = Self { code: 1002, reason: "a breach of RFC 6455" };
+    pub const NOT_UTF8: Self = Self { code: 1007, reason: "text that is not UTF-8" };
+    pub const TOO_LARGE: Self = Self { code: 1009, reason: "a frame above limits.frame_bytes" };
+    pub const FAULT: Self = Self { code: 1011, reason: "a fault on our side" };
+    pub const TRY_AGAIN: Self = Self { code: 1013, reason: "credentials can't be checked now" };
+    pub const SECOND_HELLO: Self = Self { code: 4000, reason: "a second hello" };
+    pub const WRONG_KIND: Self = Self { code: 4000, reason: "frames of the wrong kind for the subprotocol" };
+    pub const REVOKED: Self = Self { code: 4003, reason: "the login was revoked" };
+    pub const DRAINING: Self = Self { code: 4200, reason: "draining" };
+    pub const STALLED: Self = Self { code: 4201, reason: "no bytes taken for too long" };
+    pub const NO_HEARTBEAT: Self = Self { code: 4202, reason: "heartbeat missed" };
+    pub const UNAUTHENTICATED: Self = Self { code: 4300, reason: "unauthenticated" };
+    pub const EXPIRED: Self = Self { code: 4301, reason: "credentials expired" };
+}
+
+/// A payload with its frames, plain and compressed, each made when first needed.
+#[derive(Debug)]
+pub struct Payload {
+    encoding: Encoding,
+    plain: Bytes,
+    deflated: Option<Bytes>,
+}
+
+impl Payload {
+    pub fn new(encoding: Encoding, payload: &[u8]) -> Self {
+        Self { encoding, plain: data(encoding, payload), deflated: None }
+    }
+
+    /// The frame for one kind of connection.
+    pub fn frame(&mut self, deflate: bool) -> Bytes {
+        if !deflate || self.plain.len() < DEFLATE_FROM {
+            return self.plain.clone();
+        }
+        let (encoding, plain) = (self.encoding, &self.plain);
+        self.deflated.get_or_insert_with(|| compressed(encoding, &plain[payload_start(plain)..])).clone()
+    }
+}
+
+/// One data frame for one connection.
+pub fn message(wire: Wire, payload: &[u8]) -> Bytes {
+    if wire.deflate && payload.len() >= DEFLATE_FROM {
+        compressed(wire.encoding, payload)
+    } else {
+        data(wire.encoding, payload)
+    }
+}
+
+/// Asks for a sign of life.
+pub fn ping() -> Bytes {
+    Bytes::from_static(&[FIN | PING, 0])
+}
+
+/// Answers a ping; `payload` as it came (at most 125 bytes).
+pub fn pong(payload: &[u8]) -> Bytes {
+    framed(FIN | PONG, payload)
+}
+
+pub fn close(closing: Closing) -> Bytes {
+    let mut payload = Vec::with_capacity(2 + closing.reason.len());
+    payload.extend_from_slice(&closing.code.to_be_bytes());
+    payload.extend_from_slice(closing.reason.as_bytes());
+    framed(FIN | CLOSE, &payload)
+}
+
+/// The answer to a client's close: its own code, or none where it gave none.
+pub fn close_echo(code: Option<u16>) -> Bytes {
+    code.map_or_else(|| framed(FIN | CLOSE, &[]), |code| framed(FIN | CLOSE, &code.to_be_bytes()))
+}
+
+fn kind(encoding: Encoding) -> u8 {
+    match encoding {
+        Encoding::Json => TEXT,
+        Encoding::MsgPack => BINARY,
+    }
+}
+
+fn data(encoding: Encoding, payload: &[u8]) -> Bytes {
+    framed(FIN | kind(encoding), payload)
+}
+
+fn compressed(encoding: Encoding, payload: &[u8]) -> Bytes {
+    let packed = deflate::compress(payload);
+    if packed.len() < payload.len() { framed(FIN | RSV1 | kind(encoding), &packed) } else { data(encoding, payload) }
+}
+
+fn framed(first: u8, payload: &[u8]) -> Bytes {
+    let mut frame = BytesMut::with_capacity(10 + payload.len());
+    frame.put_u8(first);
+    match payload.len() {
+        length @ 0..126 => frame.put_u8(length as u8),
+        length @ 126..=0xffff => {
+            frame.put_u8(126);
+            frame.put_u16(length as u16);
+        }
+        length => {
+            frame.put_u8(127);
+            frame.put_u64(length as u64);
+        }
+    }
+    frame.put_slice(payload);
+    frame.freeze()
+}
+
+/// Where the payload of an unmasked frame starts.
+fn payload_start(frame: &[u8]) -> usize {
+    match frame[1] {
+        126 => 4,
+        127 => 10,
+        _ => 2,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn headers_have_the_three_lengths() {
+        let json = Wire { encoding: Encoding::Json, deflate: false };
+        assert_eq!(&message(json, b"{}")[..], b"\x81\x02{}");
+        let frame = message(json, &[b'a'; 126]);
+        assert_eq!((&frame[..4], frame.len()), (&[0x81, 126, 0, 126][..], 130));
+        let frame = message(Wire { encoding: Encoding::MsgPack, deflate: false }, &[0; 70_000]);
+        assert_eq!((&frame[..2], frame.len()), (&[0x82, 127][..], 70_010));
+    }
+
+    #[test]
+    fn a_payload_is_compressed_once_and_only_when_it_is_long() {
+        let mut short = Payload::new(Encoding::Json, b"{}");
+        assert_eq!(short.frame(true), short.frame(false));
+        let mut long = Payload::new(Encoding::Json, &[b'a'; 4_000]);
+        let packed = long.frame(true);
+        assert!(packed.len() < 100 && packed[0] == 0xc1);
+        assert_eq!(packed.as_ptr(), long.frame(true).as_ptr());
+        assert_eq!(long.frame(false).len(), 4_004);
+    }
+
+    #[test]
+    fn what_does_not_shrink_is_sent_plain() {
+        let mut state = 1u32;
+        let noise: Vec<u8> = std::iter::repeat_with(|| {
+            state = state.wrapping_mul(1_664_525).wrapping_add(1_013_904_223);
+            (state >> 24) as u8
+        })
+        .take(2_000)
+        .collect();
+        let frame = message(Wire { encoding: Encoding::MsgPack, deflate: true }, &noise);
+        assert_eq!(frame[0], 0x82);
+    }
+
+    #[test]
+    fn close_frames_say_why() {
+        assert_eq!(&close(Closing::GOODBYE)[..], &[0x88, 2, 0x03, 0xe8]);
+        assert_eq!(&close_echo(None)[..], &[0x88, 0]);
+    }
+}

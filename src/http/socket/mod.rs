@@ -1,0 +1,174 @@
+//! The owned socket: every WebSocket connection from its upgrade to its end.
+//!
+//! actix-http hands over each request with `Upgrade: websocket` together with its socket ([`UpgradeService`]). What is
+//! agreed on is answered here and the connection goes on in a small task of its own ([`pump`]), out of actix-http's sight:
+//! so bytes are counted exactly, a connection costs little while idle, and compression and slow readers are ours to handle.
+//!
+//! Invariant: whatever is not agreed on is answered like any HTTP error and the connection ends; every connection that is
+//! taken holds a [`gate::Ticket`].
+
+mod decoder;
+mod extensions;
+pub mod gate;
+pub mod handshake;
+mod pump;
+
+use std::net::IpAddr;
+use std::rc::Rc;
+use std::sync::Arc;
+use std::time::Duration;
+
+use actix_codec::Framed;
+use actix_http::{Request, StatusCode, h1};
+use actix_rt::net::TcpStream;
+use actix_service::{Service, ServiceFactory};
+use futures_util::future::{LocalBoxFuture, Ready, ready};
+use ipnet::IpNet;
+use socket2::SockRef;
+use tokio::io::AsyncWriteExt;
+
+use self::gate::{Closed, Gate, Ticket};
+use self::handshake::{Agreed, Rejected};
+use super::client_address::client_ip;
+use crate::actors::frame::Wire;
+use crate::actors::hub::Hub;
+use crate::auth::Identity;
+use crate::metrics::ConnectRefusal;
+use crate::refusal::{Code, Refusal};
+
+/// Bytes the kernel may hold for one connection besides the outbox; it may use twice as much.
+const SEND_BUFFER_BYTES: usize = 128 * 1024;
+/// Seconds after which to try again while the node starts or drains.
+const RETRY_S: u64 = 1;
+/// How long a refusal may take to be written.
+const REFUSAL_WITHIN: Duration = Duration::from_secs(5);
+
+/// Makes the service of each worker thread; for `HttpService::build().upgrade(…)`. The thread's [`Hub`] must be started
+/// before the first connection.
+#[derive(Clone)]
+pub struct UpgradeService {
+    gate: Arc<Gate>,
+}
+
+impl UpgradeService {
+    pub fn new(gate: Arc<Gate>) -> Self {
+        Self { gate }
+    }
+}
+
+impl ServiceFactory<(Request, Framed<TcpStream, h1::Codec>)> for UpgradeService {
+    type Response = ();
+    type Error = actix_http::Error;
+    type Config = ();
+    type Service = Self;
+    type InitError = ();
+    type Future = Ready<Result<Self, ()>>;
+
+    fn new_service(&self, (): ()) -> Self::Future {
+        ready(Ok(self.clone()))
+    }
+}
+
+impl Service<(Request, Framed<TcpStream, h1::Codec>)> for UpgradeService {
+    type Response = ();
+    type Error = actix_http::Error;
+    type Future = LocalBoxFuture<'static, Result<(), actix_http::Error>>;
+
+    actix_service::always_ready!();
+
+    fn call(&self, (request, framed): (Request, Framed<TcpStream, h1::Codec>)) -> Self::Future {
+        // Taken apart here: the buffers of `Framed` would otherwise live as long as the connection.
+        let parts = framed.into_parts();
+        let (socket, early, unsent) = (parts.io, parts.read_buf, parts.write_buf);
+        let gate = Arc::clone(&self.gate);
+        Box::pin(async move {
+            // In a task of its own, so that actix-http's part of the connection is freed.
+            actix_rt::spawn(upgrade(request, socket, early.to_vec(), unsent.to_vec(), gate));
+            Ok(())
+        })
+    }
+}
+
+/// Everything before the connection's own task. `early`: bytes the client sent behind its request; `unsent`: answers to
+/// earlier requests on the same connection.
+async fn upgrade(request: Request, mut socket: TcpStream, early: Vec<u8>, unsent: Vec<u8>, gate: Arc<Gate>) {
+    let Some(hub) = Hub::current() else {
+        tracing::error!("a connection came to a thread without a hub");
+        return;
+    };
+    if !unsent.is_empty() && socket.write_all(&unsent).await.is_err() {
+        return;
+    }
+    drop(unsent);
+    let welcomed = welcome(&request, &hub, &gate).await;
+    drop(request);
+    match welcomed {
+        Ok((agreed, identity, ticket)) => {
+            if configure(&socket, &hub).is_err() || socket.write_all(&agreed.response()).await.is_err() {
+                return;
+            }
+            let wire = Wire { encoding: agreed.encoding, deflate: agreed.deflate };
+            pump::spawn(&hub, socket, wire, identity, ticket, early);
+        }
+        Err(rejected) => {
+            hub.context().metrics.connect_refused(rejected.reason);
+            let response = rejected.response(hub.context().config.server.hsts);
+            let _ = tokio::time::timeout(REFUSAL_WITHIN, refuse(socket, &response)).await;
+        }
+    }
+}
+
+async fn welcome(
+    request: &Request,
+    hub: &Rc<Hub>,
+    gate: &Arc<Gate>,
+) -> Result<(Agreed, Option<Identity>, Ticket), Rejected> {
+    let config = &hub.context().config;
+    let agreed = handshake::agree(request.head(), config)?;
+    let peer = request.peer_addr().map_or(IpAddr::from([0, 0, 0, 0]), |peer| peer.ip());
+    let trusted: Vec<IpNet> = config.server.trusted_proxies.iter().map(|network| network.0).collect();
+    let ticket = gate.enter(client_ip(peer, request.headers(), &trusted)).map_err(|closed| match closed {
+        Closed::NotNow => unavailable("this node is starting or leaving; try another or again"),
+        Closed::TooMany => {
+            let detail = "more connections than limits.connections_per_ip";
+            Rejected::new(StatusCode::TOO_MANY_REQUESTS, Code::RateLimited, ConnectRefusal::RateLimited, detail)
+                .retry_after_s(RETRY_S)
+        }
+    })?;
+    let Some(token) = &agreed.token else { return Ok((agreed, None, ticket)) };
+    match hub.context().auth.authenticate(token).await {
+        Ok(identity) => Ok((agreed, Some(identity), ticket)),
+        Err(error) => {
+            let refusal = Refusal::from(error);
+            Err(if refusal.code.retryable() {
+                unavailable(refusal.message)
+            } else {
+                let (status, reason) = (StatusCode::UNAUTHORIZED, ConnectRefusal::Unauthenticated);
+                Rejected::new(status, Code::Unauthenticated, reason, refusal.message)
+            })
+        }
+    }
+}
+
+fn unavailable(detail: impl Into<String>) -> Rejected {
+    Rejected::new(StatusCode::SERVICE_UNAVAILABLE, Code::Unavailable, ConnectRefusal::Unavailable, detail)
+        .retry_after_s(RETRY_S)
+}
+
+async fn refuse(mut socket: TcpStream, response: &[u8]) -> std::io::Result<()> {
+    socket.write_all(response).await?;
+    socket.shutdown().await?;
+    // Until the client has closed too: closing with unread bytes would tear the answer from its hands.
+    pump::discard(&mut socket).await;
+    Ok(())
+}
+
+/// Socket options of a WebSocket connection.
+fn configure(socket: &TcpStream, hub: &Hub) -> std::io::Result<()> {
+    socket.set_nodelay(true)?;
+    let socket = SockRef::from(socket);
+    socket.set_send_buffer_size(SEND_BUFFER_BYTES)?;
+    // A peer that is gone without a word is noticed by the kernel too; a little later than a stall is by the hub.
+    let stall = Duration::from_secs(hub.context().config.limits.stall_s);
+    socket.set_tcp_user_timeout(Some(stall + Duration::from_secs(10)))
+}
