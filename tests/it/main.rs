@@ -1,3 +1,4 @@
 //! The one integration binary: conformance suites, contract tests against whole nodes, simulation.
 
+mod conformance_store;
 mod support;
