@@ -48,7 +48,7 @@ pub async fn open_room(lease: &mut Lease, room: &RoomId, recent: u32) -> Result<
         return Err(StoreError::Fault("a room without a record".into()));
     };
     let people = lease
-        .query("SELECT user_id, role, banned FROM people WHERE room_no = $1 AND (role IS NOT NULL OR banned)", &[&no])
+        .query("SELECT user_id, role, banned FROM people WHERE room_no = $1 AND (role IS NOT NULL OR banned) ORDER BY user_id", &[&no])
         .await?;
     let sql = format!("SELECT {ENTRY} FROM entries e WHERE e.room_no = $1 ORDER BY e.seq DESC LIMIT $2::bigint");
     let newest = lease.query(&sql, &[&no, &i64::from(recent)]).await?;
