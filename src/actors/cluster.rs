@@ -5,7 +5,6 @@
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::{Duration, Instant};
 
 use actix::{
@@ -20,6 +19,7 @@ use super::messages::{
 };
 use crate::domain::membership::{Answer, Effect, Membership, Phase, Request};
 use crate::ids::NodeId;
+use crate::metrics::Metrics;
 use crate::ports::{BusError, ClusterBus, NodeRecord, NodeState};
 
 /// How long a node that is gone is shown as lost.
@@ -40,20 +40,13 @@ pub struct RouterPort {
     pub release: Recipient<ReleaseShards>,
 }
 
-/// What the node tells of itself with each beat; kept up to date by whoever knows.
-#[derive(Debug, Default)]
-pub struct NodeStats {
-    pub sessions: AtomicU64,
-    pub rooms: AtomicU64,
-}
-
 /// See the module. Its inbox must be started on the bus before it runs.
 pub struct ClusterActor {
     node: NodeId,
     lease: Duration,
     bus: Arc<dyn ClusterBus>,
     router: RouterPort,
-    stats: Arc<NodeStats>,
+    metrics: Arc<Metrics>,
     membership: Membership,
     /// Zero of the membership's clock.
     epoch: Instant,
@@ -61,28 +54,29 @@ pub struct ClusterActor {
     records: BTreeMap<NodeId, NodeRecord>,
     lost: BTreeMap<NodeId, (NodeRecord, Instant)>,
     timer: Option<SpawnHandle>,
+    /// Who waits for the end of a drain, and of leaving.
     drains: Vec<oneshot::Sender<()>>,
     /// Whether a beat failed since the last good one; so that an outage is one line in the log.
     trouble: bool,
-    left: bool,
+    leaves: Vec<oneshot::Sender<()>>,
 }
 
 impl ClusterActor {
-    pub fn new(config: ClusterConfig, bus: Arc<dyn ClusterBus>, router: RouterPort, stats: Arc<NodeStats>) -> Self {
+    pub fn new(config: ClusterConfig, bus: Arc<dyn ClusterBus>, router: RouterPort, metrics: Arc<Metrics>) -> Self {
         Self {
             membership: Membership::new(config.node.clone(), config.lease),
             node: config.node,
             lease: config.lease,
             bus,
             router,
-            stats,
+            metrics,
             epoch: Instant::now(),
             records: BTreeMap::new(),
             lost: BTreeMap::new(),
             timer: None,
             drains: Vec::new(),
             trouble: false,
-            left: false,
+            leaves: Vec::new(),
         }
     }
 
@@ -96,10 +90,10 @@ impl ClusterActor {
             state: match self.membership.phase() {
                 Phase::Starting => NodeState::Starting,
                 Phase::Ready => NodeState::Ready,
-                Phase::Draining => NodeState::Draining,
+                Phase::Draining | Phase::Leaving | Phase::Left => NodeState::Draining,
             },
-            sessions: self.stats.sessions.load(Ordering::Relaxed),
-            rooms: self.stats.rooms.load(Ordering::Relaxed),
+            sessions: count(&self.metrics.sessions),
+            rooms: count(&self.metrics.rooms),
         }
     }
 
@@ -108,9 +102,7 @@ impl ClusterActor {
         for effect in effects {
             self.carry_out(effect, ctx);
         }
-        if self.left {
-            return;
-        }
+        self.metrics.nodes.set(self.membership.living() as i64);
         if let Some(request) = self.membership.next(self.now()) {
             self.ask(request, ctx);
         }
@@ -118,6 +110,11 @@ impl ClusterActor {
             tracing::info!(node.id = %self.node, "cluster.drained");
             for waiting in self.drains.drain(..) {
                 // Whoever waited may have stopped waiting.
+                let _ = waiting.send(());
+            }
+        }
+        if self.membership.phase() == Phase::Left {
+            for waiting in self.leaves.drain(..) {
                 let _ = waiting.send(());
             }
         }
@@ -137,6 +134,9 @@ impl ClusterActor {
         match effect {
             Effect::Owners(changes) => {
                 let owned = self.membership.owned();
+                self.metrics.shards_owned.set(owned as i64);
+                let taken = changes.iter().filter(|(_, owner)| owner.as_ref() == Some(&self.node)).count();
+                self.metrics.shard_moves.inc_by(taken as u64);
                 tracing::info!(node.id = %self.node, changes = changes.len(), owned, "cluster.owners.changed");
                 self.router.owners.do_send(OwnersChanged { changes });
             }
@@ -150,10 +150,14 @@ impl ClusterActor {
                 self.router.lost.do_send(NodesLost { nodes });
             }
             Effect::Release(shards) => {
+                self.metrics.shard_moves.inc_by(shards.len() as u64);
                 tracing::info!(node.id = %self.node, shards = shards.len(), "cluster.shards.released");
                 self.router.release.do_send(ReleaseShards { shards });
             }
-            Effect::LeaseLost => tracing::warn!(node.id = %self.node, "cluster.lease.lost"),
+            Effect::LeaseLost => {
+                self.metrics.lease_losses.inc();
+                tracing::warn!(node.id = %self.node, "cluster.lease.lost");
+            }
             Effect::Probe(node) => self.probe(node, ctx),
         }
     }
@@ -186,6 +190,7 @@ impl ClusterActor {
                     own.map(|own| answer(Answer::Claimed { asked: shards.len(), own }))
                 }
                 Request::Give(gifts) => bus.give(&record.id, &gifts).await.map(|()| answer(Answer::Given)),
+                Request::Leave => bus.leave(&record.id).await.map(|()| answer(Answer::Left)),
                 Request::Depose(node) => bus.depose(&node).await.map(|ended| {
                     if ended {
                         tracing::warn!(node.id = %node, "cluster.node.deposed");
@@ -222,6 +227,10 @@ impl ClusterActor {
             }
         }
     }
+}
+
+fn count(gauge: &prometheus::IntGauge) -> u64 {
+    u64::try_from(gauge.get()).unwrap_or(0)
 }
 
 fn answer(answer: Answer) -> (Answer, Vec<NodeRecord>) {
@@ -280,15 +289,12 @@ impl Handler<LeaveCluster> for ClusterActor {
     type Result = ResponseFuture<()>;
 
     fn handle(&mut self, _: LeaveCluster, ctx: &mut Context<Self>) -> ResponseFuture<()> {
-        self.left = true;
-        if let Some(timer) = self.timer.take() {
-            ctx.cancel_future(timer);
-        }
-        let (bus, node) = (Arc::clone(&self.bus), self.node.clone());
+        let (done, left) = oneshot::channel();
+        self.leaves.push(done);
+        let effects = self.membership.leave(self.now());
+        self.go_on(effects, ctx);
         Box::pin(async move {
-            if let Err(error) = bus.leave(&node).await {
-                tracing::warn!(node.id = %node, %error, "cluster.leave.failed");
-            }
+            let _ = left.await;
         })
     }
 }

@@ -34,6 +34,9 @@ pub enum Phase {
     Ready,
     /// Hands everything over and takes nothing.
     Draining,
+    /// Owns nothing and asks for nothing but to be let go.
+    Leaving,
+    Left,
 }
 
 /// What to ask the bus.
@@ -44,6 +47,7 @@ pub enum Request {
     Claim(Vec<ShardId>),
     Give(Vec<(ShardId, NodeId)>),
     Depose(NodeId),
+    Leave,
 }
 
 /// What it answered.
@@ -67,6 +71,7 @@ pub enum Answer {
     },
     Given,
     Deposed(bool),
+    Left,
     /// Whether it was done is unknown.
     Failed,
 }
@@ -179,6 +184,9 @@ impl Membership {
 
     /// When to call [`Membership::tick`] even if nothing happens before.
     pub fn wake_at(&self, now: Duration) -> Duration {
+        if self.phase == Phase::Left {
+            return now + self.lease.length();
+        }
         let beat = if self.asking.is_some() { None } else { Some(self.beat_at.max(self.pause_until)) };
         let looks =
             self.suspects.iter().filter(|(node, _)| !self.probing.contains(*node) && !self.deposing.contains(*node));
@@ -226,6 +234,11 @@ impl Membership {
     }
 
     fn wanted(&self, now: Duration) -> Option<Request> {
+        match self.phase {
+            Phase::Leaving => return Some(Request::Leave),
+            Phase::Left => return None,
+            Phase::Starting | Phase::Ready | Phase::Draining => {}
+        }
         if now >= self.beat_at {
             return Some(Request::Beat);
         }
@@ -250,6 +263,10 @@ impl Membership {
     pub fn done(&mut self, answer: Answer, now: Duration) -> Vec<Effect> {
         let mut effects = Vec::new();
         let asked = self.asking.take();
+        if matches!(self.phase, Phase::Leaving | Phase::Left) && asked != Some(Request::Leave) {
+            // What was under way when the node left means nothing any more.
+            return effects;
+        }
         match answer {
             Answer::Beaten { began, nodes, version, birth, lapsed } => {
                 self.beaten(began, nodes, (version, birth), lapsed, now, &mut effects);
@@ -258,7 +275,7 @@ impl Membership {
                 self.read = Some(version);
                 self.newest = version;
                 self.owners = owners;
-                if self.phase == Phase::Starting {
+                if self.phase == Phase::Starting && self.lease.holds(now) {
                     self.phase = Phase::Ready;
                     self.rethink();
                     self.beat_at = now;
@@ -294,6 +311,9 @@ impl Membership {
                     self.beat_at = now;
                 }
             }
+            Answer::Left => self.phase = Phase::Left,
+            // The lease runs out by itself.
+            Answer::Failed if asked == Some(Request::Leave) => self.phase = Phase::Left,
             Answer::Failed => {
                 self.pause_until = now + self.lease.retry_every();
                 self.beat_at = now;
@@ -401,9 +421,30 @@ impl Membership {
 
     /// From now on hand everything over and take nothing.
     pub fn drain(&mut self, now: Duration) {
+        if matches!(self.phase, Phase::Leaving | Phase::Left) {
+            return;
+        }
         self.phase = Phase::Draining;
         self.rethink();
         self.beat_by(now);
+    }
+
+    /// From now on own nothing and take no part any more; over when the phase is `Left`.
+    pub fn leave(&mut self, now: Duration) -> Vec<Effect> {
+        if self.phase != Phase::Left {
+            self.phase = Phase::Leaving;
+        }
+        self.pause_until = now;
+        self.lease.lose();
+        self.rethink();
+        let mut effects = Vec::new();
+        self.lose_all(&mut effects);
+        effects
+    }
+
+    /// How many nodes have a living lease, as far as this one knows, itself included.
+    pub fn living(&self) -> usize {
+        1 + self.peers.values().filter(|peer| peer.present).count()
     }
 
     /// Whether a drain has nothing left to do: no shard is here, or nobody can take them.
@@ -411,7 +452,11 @@ impl Membership {
         let nothing_here = self.owned() == 0 && self.releasing.is_empty() && self.released.is_empty();
         let settled = self.read == Some(self.newest) || !self.lease.holds(now);
         let nobody_else = !self.peers.values().any(|peer| peer.candidate);
-        self.phase == Phase::Draining && (nobody_else || nothing_here && settled)
+        match self.phase {
+            Phase::Starting | Phase::Ready => false,
+            Phase::Draining => nobody_else || nothing_here && settled,
+            Phase::Leaving | Phase::Left => true,
+        }
     }
 
     /// A beat that is under way may have been answered before what it is wanted for.
@@ -524,6 +569,7 @@ impl Membership {
             Phase::Ready if self.reserved.is_some() => 0,
             Phase::Ready => GIFTS,
             Phase::Draining => DRAIN_GIFTS,
+            Phase::Leaving | Phase::Left => 0,
         };
         if !settled || gifts == 0 || !self.lease.holds(now) {
             return;
@@ -587,3 +633,6 @@ impl Membership {
         behind.or_else(|| self.peers.iter().find_map(present))
     }
 }
+
+#[cfg(test)]
+mod tests;
