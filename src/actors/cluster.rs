@@ -274,9 +274,7 @@ impl Handler<DrainShards> for ClusterActor {
     fn handle(&mut self, _: DrainShards, ctx: &mut Context<Self>) -> ResponseFuture<()> {
         let (done, drained) = oneshot::channel();
         self.drains.push(done);
-        let now = self.now();
-        self.membership.drain(now);
-        let effects = self.membership.tick(now);
+        let effects = self.membership.drain(self.now());
         self.go_on(effects, ctx);
         Box::pin(async move {
             // The actor's end is the end of the drain too.
