@@ -1,5 +1,6 @@
 //! The one integration binary: conformance suites, contract tests against whole nodes, simulation.
 
+mod cluster;
 mod cluster_failover;
 mod cluster_log;
 mod cluster_outage;
