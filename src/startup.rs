@@ -6,6 +6,7 @@
 //! Invariant of the drain: not ready → shards handed over → sessions told to go in a spread → everything accepted is
 //! written → lease given back → exit, all within `server.shutdown_s`; each step has its own bound.
 
+use std::path::Path;
 use std::sync::atomic::{AtomicU16, Ordering};
 use std::sync::{Arc, RwLock};
 use std::time::Duration;
@@ -16,10 +17,10 @@ use tokio::sync::watch;
 use tokio::time::{Instant, sleep, timeout};
 
 use crate::actors::bus::{BusActor, BusPorts};
-use crate::actors::cluster::{ClusterActor, ClusterConfig, NodeStats, RouterPort};
+use crate::actors::cluster::{ClusterActor, ClusterConfig, RouterPort};
 use crate::actors::envelope::Envelope;
 use crate::actors::hub::{Hub, HubContext};
-use crate::actors::messages::{Describe, DrainShards, Flush, HubIndex, ToHub, ToNode};
+use crate::actors::messages::{Describe, DrainShards, Flush, HubIndex, LeaveCluster, ToHub, ToNode};
 use crate::actors::persistence::{PersistenceActor, StoreGate};
 use crate::actors::room::RoomContext;
 use crate::actors::room::feed::Hubs;
@@ -28,8 +29,9 @@ use crate::actors::session::rates::MessageRates;
 use crate::auth::Authenticator;
 use crate::config::{Config, StoreUrl};
 use crate::http::admin::{AdminState, Readiness};
+use crate::http::api::{RevokePort, Shared};
 use crate::http::server::{self, BindError};
-use crate::http::{RevokePort, Shared};
+use crate::http::socket::Gate;
 use crate::ids::NodeId;
 use crate::infra::loopback::LoopbackBus;
 use crate::infra::postgres::{PostgresOptions, PostgresStore};
@@ -68,9 +70,10 @@ pub enum StartError {
 /// Where the file can't be opened or the address makes no sense.
 pub fn store(config: &Config) -> Result<Arc<dyn MessageStore>, StartError> {
     match &config.store.url {
-        StoreUrl::Sqlite(path) => Ok(Arc::new(SqliteStore::open(path).map_err(StartError::Store)?)),
-        StoreUrl::Postgres(url) => {
-            let options = PostgresOptions { connections: config.store.connections, ..PostgresOptions::default() };
+        StoreUrl::Sqlite { path } => Ok(Arc::new(SqliteStore::open(Path::new(path)).map_err(StartError::Store)?)),
+        StoreUrl::Postgres { url } => {
+            let options =
+                PostgresOptions { connections: config.store.connections as u32, ..PostgresOptions::default() };
             Ok(Arc::new(PostgresStore::connect(url.expose(), options).map_err(StartError::Store)?))
         }
     }
@@ -130,19 +133,19 @@ pub async fn run(config: Config) -> Result<(), StartError> {
             router: core.router.clone().recipient(),
             store: store.clone(),
             auth: Arc::new(auth),
-            rates: Arc::new(MessageRates::new(&config.limits)),
+            rates: Arc::new(MessageRates::new(config.limits.messages_per_minute, config.limits.messages_burst)),
             config: config.clone(),
             metrics: metrics.clone(),
         };
-        let shared = Shared::new(&config, context.clone(), core.revoke_port());
-        let public_server = core.serve(public, context, Arc::new(shared))?;
+        let gate = Gate::new(config.limits.connections_per_ip);
+        let public_server = core.serve(public, context, gate.clone())?;
         let public_handle = public_server.handle();
         actix_rt::spawn(public_server);
-        core.watch_readiness(readiness.clone(), in_cluster);
+        core.watch_readiness(readiness.clone(), gate.clone(), in_cluster);
         tracing::info!("node.serving");
 
         stop.asked().await;
-        core.drain(&readiness, Duration::from_secs(config.server.shutdown_s)).await;
+        core.drain(&readiness, &gate, Duration::from_secs(config.server.shutdown_s)).await;
         stop.signalled().await;
         core.leave().await;
         timeout(Duration::from_secs(1), public_handle.stop(false)).await.ok();
@@ -252,9 +255,9 @@ impl Core {
             lost: router.clone().recipient(),
             release: router.clone().recipient(),
         };
-        let cluster_config =
-            ClusterConfig { node: node.clone(), lease: Duration::from_millis(config.cluster.lease_ms), ..ClusterConfig::default() };
-        let cluster = ClusterActor::new(cluster_config, bus.clone(), ports, NodeStats::from(&metrics), metrics.clone()).start();
+        let lease = Duration::from_millis(config.cluster.lease_ms);
+        let cluster =
+            ClusterActor::new(ClusterConfig { node: node.clone(), lease }, bus.clone(), ports, metrics.clone()).start();
         let bus_ports = BusPorts {
             frames: router.clone().recipient(),
             broken: router.clone().recipient(),
@@ -274,19 +277,7 @@ impl Core {
             metrics: metrics.clone(),
         };
         router.do_send(Connect { rooms: Arc::new(rooms), released: cluster.clone().recipient() });
-        Self {
-            config: config.clone(),
-            metrics,
-            node,
-            store,
-            bus,
-            hubs,
-            router,
-            cluster,
-            persistence,
-            to_nodes,
-            gate,
-        }
+        Self { config: config.clone(), metrics, node, store, bus, hubs, router, cluster, persistence, to_nodes, gate }
     }
 }
 
@@ -296,8 +287,9 @@ impl Core {
         &self,
         listener: server::Listener,
         context: HubContext,
-        shared: Arc<Shared>,
+        gate: Arc<Gate>,
     ) -> Result<actix_server::Server, StartError> {
+        let shared = Shared::new(&self.config, self.revoke_port());
         let (router, next) = (self.router.clone(), Arc::new(AtomicU16::new(0)));
         let start_worker = Arc::new(move || {
             let index = HubIndex(next.fetch_add(1, Ordering::Relaxed));
@@ -305,7 +297,7 @@ impl Core {
             router.do_send(RegisterHub { index, hub: recipient, arbiter: Arbiter::current() });
             hub
         });
-        Ok(server::public(listener, self.config.server.workers, shared, start_worker)?)
+        Ok(server::public(listener, self.config.server.workers, shared, gate, start_worker)?)
     }
 
     /// Tells this node's and every other node's hubs that a login was revoked.
@@ -330,8 +322,8 @@ impl Core {
     }
 
     /// Keeps readiness true to the store and, in a cluster, to the lease.
-    fn watch_readiness(&self, readiness: Arc<Readiness>, in_cluster: bool) {
-        let (store, cluster, gate, metrics) =
+    fn watch_readiness(&self, readiness: Arc<Readiness>, gate: Arc<Gate>, in_cluster: bool) {
+        let (store, cluster, store_gate, metrics) =
             (self.store.clone(), self.cluster.clone(), self.gate.clone(), self.metrics.clone());
         actix_rt::spawn(async move {
             let mut answered = Instant::now();
@@ -340,13 +332,16 @@ impl Core {
                 if matches!(timeout(STORE_SILENCE, store.ping()).await, Ok(Ok(()))) {
                     answered = Instant::now();
                 }
-                let lost = !gate.is_open() || answered.elapsed() > STORE_SILENCE;
+                let lost = !store_gate.is_open() || answered.elapsed() > STORE_SILENCE;
                 readiness.set_store_lost(lost);
                 metrics.store_up.set(i64::from(!lost));
                 if let Ok(status) = cluster.send(Describe).await {
                     readiness.set_redis_lost(in_cluster && !status.leased);
-                    if std::mem::replace(&mut starting, starting && status.state == NodeState::Starting) && !starting {
+                    if starting && status.state != NodeState::Starting {
+                        starting = false;
                         readiness.started();
+                        gate.set_open(true);
+                        tracing::info!("node.ready");
                     }
                 }
                 metrics.ready.set(i64::from(readiness.reasons().is_empty()));
@@ -356,9 +351,10 @@ impl Core {
     }
 
     /// The drain, as far as it goes without the end of the process. Takes at most about four fifths of `within`.
-    async fn drain(&self, readiness: &Readiness, within: Duration) {
+    async fn drain(&self, readiness: &Readiness, gate: &Gate, within: Duration) {
         let began = Instant::now();
         readiness.draining();
+        gate.set_open(false);
         self.metrics.ready.set(0);
         let sessions = self.metrics.sessions.get().max(0) as u32;
         tracing::info!(sessions, "drain.began");
@@ -386,7 +382,7 @@ impl Core {
     }
 
     async fn leave(&self) {
-        if !matches!(timeout(Duration::from_secs(1), self.bus.leave(&self.node)).await, Ok(Ok(()))) {
+        if timeout(Duration::from_secs(1), self.cluster.send(LeaveCluster)).await.is_err() {
             tracing::warn!("the lease could not be given back; it runs out by itself");
         }
     }

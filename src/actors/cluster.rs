@@ -5,7 +5,6 @@
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::{Duration, Instant};
 
 use actix::{
@@ -20,6 +19,7 @@ use super::messages::{
 };
 use crate::domain::membership::{Answer, Effect, Membership, Phase, Request};
 use crate::ids::NodeId;
+use crate::metrics::Metrics;
 use crate::ports::{BusError, ClusterBus, NodeRecord, NodeState};
 
 /// How long a node that is gone is shown as lost.
@@ -40,20 +40,13 @@ pub struct RouterPort {
     pub release: Recipient<ReleaseShards>,
 }
 
-/// What the node tells of itself with each beat; kept up to date by whoever knows.
-#[derive(Debug, Default)]
-pub struct NodeStats {
-    pub sessions: AtomicU64,
-    pub rooms: AtomicU64,
-}
-
 /// See the module. Its inbox must be started on the bus before it runs.
 pub struct ClusterActor {
     node: NodeId,
     lease: Duration,
     bus: Arc<dyn ClusterBus>,
     router: RouterPort,
-    stats: Arc<NodeStats>,
+    metrics: Arc<Metrics>,
     membership: Membership,
     /// Zero of the membership's clock.
     epoch: Instant,
@@ -68,14 +61,14 @@ pub struct ClusterActor {
 }
 
 impl ClusterActor {
-    pub fn new(config: ClusterConfig, bus: Arc<dyn ClusterBus>, router: RouterPort, stats: Arc<NodeStats>) -> Self {
+    pub fn new(config: ClusterConfig, bus: Arc<dyn ClusterBus>, router: RouterPort, metrics: Arc<Metrics>) -> Self {
         Self {
             membership: Membership::new(config.node.clone(), config.lease),
             node: config.node,
             lease: config.lease,
             bus,
             router,
-            stats,
+            metrics,
             epoch: Instant::now(),
             records: BTreeMap::new(),
             lost: BTreeMap::new(),
@@ -98,8 +91,8 @@ impl ClusterActor {
                 Phase::Ready => NodeState::Ready,
                 Phase::Draining => NodeState::Draining,
             },
-            sessions: self.stats.sessions.load(Ordering::Relaxed),
-            rooms: self.stats.rooms.load(Ordering::Relaxed),
+            sessions: self.metrics.sessions.get().max(0) as u64,
+            rooms: self.metrics.rooms.get().max(0) as u64,
         }
     }
 
