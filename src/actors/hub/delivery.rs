@@ -361,7 +361,9 @@ impl Hub {
             let overdue: Vec<(u32, Seq)> = state
                 .rooms
                 .iter()
-                .flat_map(|(slot, room)| room.fetches.iter().map(move |(&after, fetch)| (slot as u32, after, fetch.since)))
+                .flat_map(|(slot, room)| {
+                    room.fetches.iter().map(move |(&after, fetch)| (slot as u32, after, fetch.since))
+                })
                 .filter(|&(.., since)| since + FETCH_WITHIN <= now)
                 .map(|(slot, after, _)| (slot, after))
                 .collect();

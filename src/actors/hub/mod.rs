@@ -164,7 +164,12 @@ impl Hub {
     // ---- sessions
 
     /// Takes a new connection in. `identity`: by the upgrade's credentials.
-    pub fn open(&self, wire: Wire, socket: tokio::net::tcp::OwnedWriteHalf, identity: Option<Identity>) -> Rc<SessionCore> {
+    pub fn open(
+        &self,
+        wire: Wire,
+        socket: tokio::net::tcp::OwnedWriteHalf,
+        identity: Option<Identity>,
+    ) -> Rc<SessionCore> {
         let now = self.now();
         let mut state = self.state.borrow_mut();
         state.generation = state.generation.wrapping_add(1);

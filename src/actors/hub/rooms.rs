@@ -12,7 +12,7 @@ use tokio::sync::oneshot;
 
 use super::delivery::{Fetch, ReadState, Reader};
 use super::{Hub, State};
-use crate::actors::messages::{Lookup, LogEntry, Origin, SessionKey, ToRoom};
+use crate::actors::messages::{LogEntry, Lookup, Origin, SessionKey, ToRoom};
 use crate::actors::session::core::{Asked, SessionCore};
 use crate::domain::command::{Caller, Command, Reply, Signal};
 use crate::ids::{RoomId, Seq};
@@ -240,7 +240,14 @@ impl Hub {
     }
 
     /// Sends a session's request to a room; it is answered in [`Hub::answers`], or by the sweep when that takes too long.
-    pub fn request(&self, core: &Rc<SessionCore>, reference: Option<u64>, room: &RoomId, command: Command, kind: Asked) {
+    pub fn request(
+        &self,
+        core: &Rc<SessionCore>,
+        reference: Option<u64>,
+        room: &RoomId,
+        command: Command,
+        kind: Asked,
+    ) {
         let Some(caller) = core.caller().cloned() else { return };
         let corr = core.state.borrow_mut().ask(reference, room.clone(), kind);
         let mut state = self.state.borrow_mut();
