@@ -1,4 +1,14 @@
-//! The front door: HTTP and WebSocket.
+//! The front door: the HTTP API, the WebSocket upgrade, and the admin listener.
+//!
+//! Invariant: nothing here decides what a caller may do in a room; every change of a room and every permission is
+//! asked of the room itself, in the order of its other requests. Reads of lists and pages go to the store.
 
+pub mod admin;
+pub mod api;
 pub mod client_address;
+pub mod limits;
+pub mod problem;
+mod query;
+pub mod security;
+pub mod server;
 pub mod socket;

@@ -1,1 +1,9 @@
+//! What carries out the ports: stores and buses.
 
+mod changes;
+mod codes;
+pub mod loopback;
+pub mod postgres;
+pub mod redis;
+mod rows;
+pub mod sqlite;

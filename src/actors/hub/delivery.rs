@@ -433,7 +433,7 @@ impl Hub {
         }
     }
 
-    /// The room ends subscriptions; it has forgotten them itself.
+    /// The room ends subscriptions.
     pub(super) fn evict(&self, id: &RoomId, user: Option<&UserId>, why: Eviction) {
         let mut state = self.state.borrow_mut();
         let Some((slot, _)) = state.known_room(id) else { return };
@@ -451,8 +451,7 @@ impl Hub {
     }
 
     pub(super) fn evict_reader(&self, state: &mut State, core: &Rc<SessionCore>, slot: u32, why: Eviction) {
-        let Some(at) = core.state.borrow().reader(slot) else { return };
-        self.remove_reader(state, slot, at as usize);
+        self.leave_room(state, core, slot, &[]);
         let room = state.rooms[slot as usize].id.clone();
         self.send(core, &ServerFrame::Unsubscribed { room, code: why.as_str() }, None);
     }

@@ -283,7 +283,7 @@ impl Hub {
             ToHub::Fetched { room, after, entries, head } => self.fetched(&room, after, entries, head),
             ToHub::Hint { room, hint } => self.hint(&room, hint),
             ToHub::Evict { room, user, why } => self.evict(&room, user.as_ref(), why),
-            ToHub::Release { room, token } => self.release(&room, token),
+            ToHub::Release { room, token, reply } => self.release(&room, token, &reply),
             ToHub::Revoke { secret_hash } => self.revoke(&secret_hash),
             ToHub::Drain { over_ms } => self.drain(Duration::from_millis(over_ms)),
         }

@@ -227,14 +227,12 @@ impl Hub {
     }
 
     /// A room would like to stop.
-    pub(super) fn release(&self, id: &RoomId, token: u64) {
+    pub(super) fn release(&self, id: &RoomId, token: u64, reply: &Recipient<ToRoom>) {
         let mut state = self.state.borrow_mut();
-        let Some((slot, room)) = state.known_room(id) else { return };
-        let released = room.is_idle();
-        if let Some(handle) = &room.handle {
-            handle.do_send(ToRoom::Released { hub: self.index, token, released });
-        }
-        if released {
+        let known = state.known_room(id).map(|(slot, room)| (slot, room.is_idle()));
+        let released = known.is_none_or(|(_, idle)| idle);
+        reply.do_send(ToRoom::Released { hub: self.index, token, released });
+        if let Some((slot, true)) = known {
             state.forget_room(slot);
         }
     }

@@ -1,0 +1,155 @@
+-- Rooms, their logs, the people in them and their accounts.
+-- Ids sort by bytes (COLLATE "C"), whatever the database's own collation is. Kinds and roles are small numbers; their
+-- meaning is in src/infra/codes.rs. Times are milliseconds since 1970, UTC.
+
+CREATE TABLE rooms (
+    no bigint GENERATED ALWAYS AS IDENTITY PRIMARY KEY,
+    id text COLLATE "C" NOT NULL UNIQUE,
+    kind smallint NOT NULL,
+    name text,
+    topic text,
+    slow_mode_s integer NOT NULL DEFAULT 0,
+    archived boolean NOT NULL DEFAULT false,
+    -- The row stays when the room is gone, so that its id is never given out again.
+    deleted boolean NOT NULL DEFAULT false
+);
+CREATE INDEX rooms_public ON rooms (id) WHERE kind = 0 AND NOT deleted;
+
+-- What every append changes, apart from the wide record so that its many versions are small, and with room on the page
+-- so that they stay on it. The row's lock orders everything that is written to the room. Gone with the room.
+CREATE TABLE room_heads (
+    no bigint PRIMARY KEY REFERENCES rooms (no),
+    epoch bigint NOT NULL DEFAULT 0,
+    head bigint NOT NULL DEFAULT 0,
+    oldest bigint NOT NULL DEFAULT 1
+) WITH (fillfactor = 50, autovacuum_vacuum_scale_factor = 0.05);
+
+CREATE TABLE entries (
+    room_no bigint NOT NULL,
+    seq bigint NOT NULL,
+    at bigint NOT NULL,
+    -- Names a message in its room for ever: of its sender and the sender's id for it.
+    key uuid,
+    target bigint,
+    reply_to bigint,
+    edited_at bigint,
+    kind smallint NOT NULL,
+    active boolean,
+    user_id text COLLATE "C" NOT NULL,
+    message_id text COLLATE "C",
+    -- A message's present text, an edit's text, a reaction's emoji, a room entry's patch as JSON.
+    text text,
+    -- Compact JSON as it was given. Not jsonb, which would lose digits and NUL.
+    data text,
+    PRIMARY KEY (room_no, seq)
+);
+CREATE UNIQUE INDEX entries_key ON entries (room_no, key) WHERE key IS NOT NULL;
+CREATE INDEX entries_edits ON entries (room_no, target) WHERE kind = 1;
+
+-- The reactions that are set now; the log has their history.
+CREATE TABLE reactions (
+    room_no bigint NOT NULL REFERENCES rooms (no),
+    target bigint NOT NULL,
+    user_id text COLLATE "C" NOT NULL,
+    emoji text COLLATE "C" NOT NULL,
+    PRIMARY KEY (room_no, target, user_id, emoji)
+);
+
+-- What a room remembers of a person: outlives the membership, since leaving lifts neither mute nor ban nor read mark.
+CREATE TABLE people (
+    room_no bigint NOT NULL REFERENCES rooms (no),
+    user_id text COLLATE "C" NOT NULL,
+    -- NULL: not a member.
+    role smallint,
+    muted boolean NOT NULL DEFAULT false,
+    banned boolean NOT NULL DEFAULT false,
+    read_seq bigint NOT NULL DEFAULT 0,
+    PRIMARY KEY (room_no, user_id)
+) WITH (fillfactor = 80);
+CREATE INDEX people_rooms ON people (user_id, room_no) WHERE role IS NOT NULL;
+
+CREATE TABLE users (
+    id text COLLATE "C" PRIMARY KEY,
+    kind smallint NOT NULL,
+    name text,
+    -- PHC string of argon2id; password accounts only.
+    password_hash text,
+    -- The row stays when the person is gone, so that the id is never given out again.
+    erased boolean NOT NULL DEFAULT false
+);
+
+CREATE TABLE logins (
+    secret_hash bytea PRIMARY KEY,
+    user_id text COLLATE "C" NOT NULL REFERENCES users (id),
+    expires_at bigint NOT NULL
+);
+CREATE INDEX logins_user ON logins (user_id);
+
+-- One group commit of messages over several rooms: what src/infra/postgres/append.rs calls for rooms that get nothing
+-- but messages. Rooms have distinct numbers; an item names its room by its place in `rooms_no` (from 1); no key comes
+-- twice in a room.
+--
+-- `heads`, one a room: its head before this call; -2: fenced, nothing was done; -1: a reply to an entry behind that
+-- head, which is for the caller to settle, nothing was done. `why`, one an item (NULL: all 0): 0 inserted, with the next seq of
+-- its room in the order of the items; 1 a duplicate, `known_seq` and `known_at` tell of the first; 2 only looked up,
+-- and absent; 3 a reply to what is no message; 4 nothing was done for its room.
+--
+-- Each statement of a function takes a snapshot of its own, so what is looked up is as fresh as the locks.
+CREATE FUNCTION append_messages(
+    rooms_no bigint[], rooms_epoch bigint[],
+    item_room integer[], item_at bigint[], item_key uuid[], item_reply_to bigint[], item_known_only boolean[],
+    item_user text[], item_id text[], item_text text[], item_data text[],
+    OUT heads bigint[], OUT why smallint[], OUT known_seq bigint[], OUT known_at bigint[]
+) LANGUAGE plpgsql AS $$
+BEGIN
+    -- In the order of their numbers: two calls that want the same rooms never wait for each other in a circle.
+    WITH locked AS MATERIALIZED (
+        SELECT h.no, h.epoch, h.head FROM room_heads h WHERE h.no = ANY (rooms_no) ORDER BY h.no FOR UPDATE
+    )
+    SELECT array_agg(CASE WHEN l.epoch = r.epoch THEN l.head ELSE -2 END ORDER BY r.ord) INTO heads
+    FROM unnest(rooms_no, rooms_epoch) WITH ORDINALITY AS r (no, epoch, ord) LEFT JOIN locked l ON l.no = r.no;
+
+    SELECT array_agg(CASE WHEN r.ord = ANY (ahead.rooms) THEN -1 ELSE r.head END ORDER BY r.ord) INTO heads
+    FROM unnest(heads) WITH ORDINALITY AS r (head, ord),
+        (SELECT coalesce(array_agg(i.room), '{}') AS rooms FROM unnest(item_room, item_reply_to) AS i (room, reply_to)
+         WHERE heads[i.room] >= 0 AND i.reply_to > heads[i.room]) AS ahead;
+
+    SELECT array_agg(f.why ORDER BY f.ord), array_agg(f.seq ORDER BY f.ord), array_agg(f.at ORDER BY f.ord)
+    INTO why, known_seq, known_at
+    FROM (
+        SELECT i.ord, e.seq, e.at,
+            (CASE
+                WHEN heads[i.room] < 0 THEN 4
+                WHEN e.seq IS NOT NULL THEN 1
+                WHEN i.known_only THEN 2
+                WHEN i.reply_to IS NOT NULL AND NOT EXISTS (
+                    SELECT FROM entries t WHERE t.room_no = rooms_no[i.room] AND t.seq = i.reply_to AND t.kind = 0
+                ) THEN 3
+                ELSE 0
+            END)::smallint AS why
+        FROM unnest(item_room, item_key, item_reply_to, item_known_only)
+            WITH ORDINALITY AS i (room, key, reply_to, known_only, ord)
+        LEFT JOIN entries e ON e.room_no = rooms_no[i.room] AND e.key = i.key
+    ) AS f;
+
+    INSERT INTO entries (room_no, seq, at, key, reply_to, kind, user_id, message_id, text, data)
+    SELECT rooms_no[i.room], heads[i.room] + row_number() OVER (PARTITION BY i.room ORDER BY i.ord),
+        i.at, i.key, i.reply_to, 0, i.user_id, i.message_id, i.text, i.data
+    FROM unnest(item_room, item_at, item_key, item_reply_to, item_user, item_id, item_text, item_data, why)
+        WITH ORDINALITY AS i (room, at, key, reply_to, user_id, message_id, text, data, why, ord)
+    WHERE i.why = 0;
+
+    UPDATE room_heads h SET head = h.head + fresh.entries
+    FROM (
+        SELECT rooms_no[i.room] AS no, count(*) AS entries
+        FROM unnest(item_room, why) AS i (room, why) WHERE i.why = 0 GROUP BY i.room
+    ) AS fresh
+    WHERE h.no = fresh.no;
+
+    IF 0 = ALL (why) THEN
+        why := NULL;
+        known_seq := NULL;
+        known_at := NULL;
+    END IF;
+END
+$$;

@@ -1,0 +1,226 @@
+//! The admin listener: health, readiness, metrics, the cluster as this node sees it, and drain. Not for the public.
+//!
+//! Invariant: `/livez` and `/readyz` wait for nothing, so that a probe is answered whatever is away; `/health` asks the
+//! store and Redis, each for at most [`CHECK_WAIT`].
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::{Duration, Instant};
+
+use actix::Recipient;
+use actix_web::HttpResponse;
+use actix_web::http::header;
+use actix_web::middleware::from_fn;
+use actix_web::web::{self, Data, ServiceConfig};
+use serde::Serialize;
+use serde_json::json;
+
+use super::problem::{Answer, Problem, not_allowed};
+use super::query::Query;
+use super::security;
+use crate::actors::messages::{ClusterStatus, Describe};
+use crate::ids::{RoomId, ShardId};
+use crate::metrics::Metrics;
+use crate::ports::{ClusterBus, MessageStore, NodeState};
+use crate::refusal::Refusal;
+
+/// Longest wait for one check of `/health`, and for the cluster's description.
+const CHECK_WAIT: Duration = Duration::from_secs(2);
+
+/// Whether this node should get traffic. Set by startup and by those who notice, read by `/readyz`.
+#[derive(Debug)]
+pub struct Readiness {
+    starting: AtomicBool,
+    draining: AtomicBool,
+    store_lost: AtomicBool,
+    /// In a cluster: cut off from Redis for longer than the lease.
+    redis_lost: AtomicBool,
+}
+
+impl Default for Readiness {
+    fn default() -> Self {
+        Self {
+            starting: AtomicBool::new(true),
+            draining: AtomicBool::new(false),
+            store_lost: AtomicBool::new(false),
+            redis_lost: AtomicBool::new(false),
+        }
+    }
+}
+
+impl Readiness {
+    /// Migrations are run and the listeners are open.
+    pub fn started(&self) {
+        self.starting.store(false, Ordering::Relaxed);
+    }
+
+    /// Not undone.
+    pub fn draining(&self) {
+        self.draining.store(true, Ordering::Relaxed);
+    }
+
+    pub fn set_store_lost(&self, lost: bool) {
+        self.store_lost.store(lost, Ordering::Relaxed);
+    }
+
+    pub fn set_redis_lost(&self, lost: bool) {
+        self.redis_lost.store(lost, Ordering::Relaxed);
+    }
+
+    pub fn is_draining(&self) -> bool {
+        self.draining.load(Ordering::Relaxed)
+    }
+
+    /// Why this node should get no traffic; empty: ready.
+    pub fn reasons(&self) -> Vec<&'static str> {
+        [
+            (&self.starting, "starting"),
+            (&self.draining, "draining"),
+            (&self.store_lost, "cut off from the store"),
+            (&self.redis_lost, "cut off from Redis for longer than the lease"),
+        ]
+        .into_iter()
+        .filter_map(|(flag, reason)| flag.load(Ordering::Relaxed).then_some(reason))
+        .collect()
+    }
+}
+
+/// What the admin listener shows and may set off.
+#[derive(Clone)]
+pub struct AdminState {
+    pub readiness: Arc<Readiness>,
+    pub metrics: Arc<Metrics>,
+    pub store: Arc<dyn MessageStore>,
+    /// In a cluster.
+    pub bus: Option<Arc<dyn ClusterBus>>,
+    pub cluster: Recipient<Describe>,
+    /// Starts the drain and returns at once; called again it does nothing more.
+    pub drain: Arc<dyn Fn() + Send + Sync>,
+}
+
+/// The routes, with the security headers around them.
+pub fn routes(state: AdminState) -> impl FnOnce(&mut ServiceConfig) {
+    move |config| {
+        config.app_data(Data::new(state)).service(
+            web::scope("")
+                .wrap(from_fn(|request, next| security::around(None, false, request, next)))
+                .service(web::resource("/livez").get(livez).head(livez).default_service(not_allowed("GET, HEAD")))
+                .service(web::resource("/readyz").get(readyz).head(readyz).default_service(not_allowed("GET, HEAD")))
+                .service(web::resource("/health").get(health).default_service(not_allowed("GET")))
+                .service(web::resource("/metrics").get(metrics).default_service(not_allowed("GET")))
+                .service(web::resource("/cluster").get(cluster).default_service(not_allowed("GET")))
+                .service(web::resource("/drain").post(drain).default_service(not_allowed("POST")))
+                .default_service(web::to(|| async {
+                    Problem::from(Refusal::not_found(
+                        "the admin listener has /livez, /readyz, /health, /metrics, /cluster and /drain",
+                    ))
+                    .response()
+                })),
+        );
+    }
+}
+
+async fn livez() -> HttpResponse {
+    HttpResponse::Ok().json(json!({"status": "ok"}))
+}
+
+async fn readyz(state: Data<AdminState>) -> HttpResponse {
+    let reasons = state.readiness.reasons();
+    if reasons.is_empty() {
+        HttpResponse::Ok().json(json!({"status": "ready"}))
+    } else {
+        HttpResponse::ServiceUnavailable()
+            .insert_header((header::RETRY_AFTER, "1"))
+            .json(json!({"status": "not ready", "reasons": reasons}))
+    }
+}
+
+#[derive(Serialize)]
+struct Check {
+    status: &'static str,
+    latency_ms: f64,
+}
+
+/// Times one question to something this node needs.
+async fn check<E: std::fmt::Display>(name: &str, question: impl Future<Output = Result<(), E>>) -> Check {
+    let start = Instant::now();
+    let status = match tokio::time::timeout(CHECK_WAIT, question).await {
+        Ok(Ok(())) => "ok",
+        Ok(Err(error)) => {
+            tracing::debug!(check = name, error = %error, "a health check failed");
+            "failed"
+        }
+        Err(_) => "timeout",
+    };
+    Check { status, latency_ms: (start.elapsed().as_secs_f64() * 1e6).round() / 1e3 }
+}
+
+/// Always 200: this is for people and dashboards; `/readyz` is what routes traffic.
+async fn health(state: Data<AdminState>) -> HttpResponse {
+    let redis = async {
+        match &state.bus {
+            Some(bus) => Some(check("redis", bus.ping()).await),
+            None => None,
+        }
+    };
+    let (store, redis) = futures_util::join!(check("store", state.store.ping()), redis);
+    let checks: BTreeMap<_, _> = [("store", Some(store)), ("redis", redis)]
+        .into_iter()
+        .filter_map(|(name, check)| Some((name, check?)))
+        .collect();
+    let status = if checks.values().all(|check| check.status == "ok") { "ok" } else { "degraded" };
+    HttpResponse::Ok().json(json!({"status": status, "checks": checks}))
+}
+
+async fn metrics(state: Data<AdminState>) -> HttpResponse {
+    HttpResponse::Ok()
+        .insert_header((header::CONTENT_TYPE, "text/plain; version=0.0.4; charset=utf-8"))
+        .body(state.metrics.render())
+}
+
+async fn cluster(state: Data<AdminState>, query: Query) -> Answer {
+    let room = query.optional("room", |text| RoomId::parse(text).map_err(str::to_owned))?;
+    let status = tokio::time::timeout(CHECK_WAIT, state.cluster.send(Describe))
+        .await
+        .map_err(|_| Refusal::unavailable("the cluster actor did not answer in time"))?
+        .map_err(|_| Refusal::unavailable("the cluster actor is not running"))?;
+    Ok(HttpResponse::Ok().json(match room {
+        Some(room) => {
+            let shard = ShardId::of(&room);
+            let owner = status.owners.get(usize::from(shard.0)).cloned().flatten();
+            json!({"room": room, "shard": shard, "owner": owner})
+        }
+        None => describe(&status),
+    }))
+}
+
+fn describe(status: &ClusterStatus) -> serde_json::Value {
+    let mut shards: BTreeMap<_, u32> = BTreeMap::new();
+    for owner in status.owners.iter().flatten() {
+        *shards.entry(owner).or_default() += 1;
+    }
+    let nodes: Vec<_> = status
+        .nodes
+        .iter()
+        .map(|(record, alive)| {
+            let state = match record.state {
+                _ if !alive => "lost",
+                NodeState::Starting => "starting",
+                NodeState::Ready => "ready",
+                NodeState::Draining => "draining",
+            };
+            json!({
+                "id": record.id, "state": state, "sessions": record.sessions, "rooms": record.rooms,
+                "shards": shards.get(&record.id).copied().unwrap_or(0),
+            })
+        })
+        .collect();
+    json!({"node": status.node, "nodes": nodes, "shards": status.owners.len()})
+}
+
+async fn drain(state: Data<AdminState>) -> HttpResponse {
+    tracing::info!("drain asked for on the admin listener");
+    (state.drain)();
+    HttpResponse::Accepted().json(json!({"status": "draining"}))
+}

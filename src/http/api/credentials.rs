@@ -1,0 +1,94 @@
+//! Who calls: by `Authorization: Bearer`, else by the session cookie.
+//!
+//! Invariant: a call that may change something and bears the cookie needs the CSRF token as well, since browsers send
+//! cookies wherever a call comes from; a Bearer token is only ever sent on purpose.
+
+use std::pin::Pin;
+
+use actix_web::cookie::time::Duration as CookieDuration;
+use actix_web::cookie::{Cookie, SameSite};
+use actix_web::dev::Payload;
+use actix_web::http::header::{self, HeaderMap};
+use actix_web::web::Data;
+use actix_web::{FromRequest, HttpRequest};
+
+use super::Api;
+use crate::auth::{Identity, csrf_matches};
+use crate::domain::command::Caller;
+use crate::http::problem::Problem;
+use crate::http::security::CSRF_HEADER;
+use crate::http::socket::handshake::COOKIE;
+use crate::refusal::Refusal;
+
+/// A caller whose credentials were found good.
+pub struct SignedIn {
+    pub caller: Caller,
+    pub identity: Identity,
+    /// As it was sent.
+    pub token: String,
+}
+
+impl FromRequest for SignedIn {
+    type Error = Problem;
+    type Future = Pin<Box<dyn Future<Output = Result<Self, Problem>>>>;
+
+    fn from_request(request: &HttpRequest, _: &mut Payload) -> Self::Future {
+        let request = request.clone();
+        Box::pin(async move {
+            let api = request.app_data::<Data<Api>>().ok_or_else(|| super::fault(&"the API's state is missing"))?;
+            let (token, by_cookie) = token(&request)?;
+            let identity = api.auth().authenticate(&token).await.map_err(Refusal::from)?;
+            if by_cookie && !request.method().is_safe() {
+                check_csrf(request.headers(), &token)?;
+            }
+            let caller = Caller { user: identity.user.id.clone(), admin: identity.admin };
+            Ok(Self { caller, identity, token })
+        })
+    }
+}
+
+/// The token that was sent, and whether by cookie.
+fn token(request: &HttpRequest) -> Result<(String, bool), Refusal> {
+    if let Some(value) = request.headers().get(header::AUTHORIZATION) {
+        let bearer = value.to_str().ok().and_then(|text| {
+            let (scheme, token) = text.split_once(' ')?;
+            scheme.eq_ignore_ascii_case("bearer").then(|| token.trim())
+        });
+        return match bearer {
+            Some(token) if !token.is_empty() => Ok((token.to_owned(), false)),
+            _ => Err(Refusal::unauthenticated("the Authorization header must be: Bearer, a space, the token")),
+        };
+    }
+    match request.cookie(COOKIE) {
+        Some(cookie) => Ok((cookie.value().to_owned(), true)),
+        None => {
+            Err(Refusal::unauthenticated("log in: send a token in the Authorization header, or the session cookie"))
+        }
+    }
+}
+
+fn check_csrf(headers: &HeaderMap, token: &str) -> Result<(), Refusal> {
+    let sent = headers.get(CSRF_HEADER).and_then(|value| value.to_str().ok()).unwrap_or_default();
+    if csrf_matches(token, sent) {
+        return Ok(());
+    }
+    Err(Refusal::forbidden(
+        "calls with the cookie that change something need the header X-CSRF-Token, as in GET /api/v1/me",
+    ))
+}
+
+/// The cookie that holds a login's token for as long as it lasts.
+pub fn session_cookie(token: &str, seconds: i64, https: bool) -> Cookie<'_> {
+    Cookie::build(COOKIE, token)
+        .path("/")
+        .http_only(true)
+        .same_site(SameSite::Lax)
+        .secure(https)
+        .max_age(CookieDuration::seconds(seconds))
+        .finish()
+}
+
+/// Tells the browser to forget the cookie.
+pub fn no_cookie(https: bool) -> Cookie<'static> {
+    session_cookie("", 0, https).into_owned()
+}

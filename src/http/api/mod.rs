@@ -1,0 +1,234 @@
+//! The HTTP API under `/api/v1`, PROTOCOL's other half: accounts, rooms, members, messages.
+
+use std::net::{IpAddr, Ipv4Addr};
+use std::rc::Rc;
+use std::sync::Arc;
+use std::time::Instant;
+
+use actix_web::body::{EitherBody, MessageBody};
+use actix_web::dev::{HttpServiceFactory, ServiceRequest, ServiceResponse};
+use actix_web::http::header;
+use actix_web::middleware::{Next, from_fn};
+use actix_web::web::{self, Data, ServiceConfig};
+use actix_web::{HttpMessage, HttpRequest, HttpResponse, Resource};
+use ipnet::IpNet;
+
+mod account;
+mod credentials;
+mod members;
+mod messages;
+mod paging;
+mod rooms;
+
+use super::client_address::client_ip;
+use super::limits::AddressRates;
+use super::problem::{Problem, fault, not_allowed};
+use super::{query, security};
+use crate::actors::hub::Hub;
+use crate::auth::Authenticator;
+use crate::config::Config;
+use crate::domain::command::{Caller, Command, Reply};
+use crate::entry::{Role, Room};
+use crate::ids::{RoomId, Seq, UserId};
+use crate::ports::MessageStore;
+use crate::refusal::Refusal;
+
+/// Tells every node that a login was revoked, by the hash of its token: its sessions close with 4003, and nobody takes
+/// it as known any more.
+pub type RevokePort = Arc<dyn Fn([u8; 32]) + Send + Sync>;
+
+/// What the API of all worker threads shares, besides what their hubs have.
+pub struct Shared {
+    rates: AddressRates,
+    origins: security::Origins,
+    /// `server.trusted_proxies`.
+    proxies: Vec<IpNet>,
+    /// `server.hsts`: also without https.
+    hsts: bool,
+    /// How long a login lasts; the cookie's `Max-Age`, seconds.
+    session_s: i64,
+    revoke: RevokePort,
+}
+
+impl Shared {
+    pub fn new(config: &Config, revoke: RevokePort) -> Arc<Self> {
+        let (server, limits) = (&config.server, &config.limits);
+        Arc::new(Self {
+            rates: AddressRates::new(limits.http_per_minute, limits.logins_per_minute),
+            origins: security::Origins::new(server.allowed_origins.iter().map(|origin| origin.as_str().to_owned())),
+            proxies: server.trusted_proxies.iter().map(|network| network.0).collect(),
+            hsts: server.hsts,
+            session_s: i64::from(config.auth.session_days) * 24 * 60 * 60,
+            revoke,
+        })
+    }
+}
+
+/// What the handlers of one worker thread have at hand.
+pub struct Api {
+    shared: Arc<Shared>,
+    hub: Rc<Hub>,
+}
+
+/// A room's answer to somebody who may read it.
+struct Admitted {
+    role: Option<Role>,
+    head: Seq,
+    online: u32,
+}
+
+impl Api {
+    fn store(&self) -> &dyn MessageStore {
+        &*self.hub.context().store
+    }
+
+    fn auth(&self) -> &Authenticator {
+        &self.hub.context().auth
+    }
+
+    async fn ask(&self, room: &RoomId, caller: Caller, command: Command) -> Result<Reply, Refusal> {
+        self.hub.ask(room.clone(), caller, command).await
+    }
+
+    /// Asks the room whether `caller` may read it.
+    async fn admit(&self, room: &RoomId, caller: Caller) -> Result<Admitted, Refusal> {
+        match self.ask(room, caller, Command::Admit { subscribe: false }).await? {
+            Reply::Admitted { role, head, online, .. } => Ok(Admitted { role, head, online }),
+            other => Err(self.odd(&other)),
+        }
+    }
+
+    /// The room's record, for somebody who may see it.
+    async fn record(&self, room: &RoomId) -> Result<Room, Problem> {
+        Ok(self.store().room(room).await?.ok_or_else(Refusal::no_such_room)?)
+    }
+
+    /// A room answered something that is no answer to the command.
+    fn odd(&self, reply: &Reply) -> Refusal {
+        fault(&format_args!("a room gave an answer of the wrong kind: {:?}", std::mem::discriminant(reply)))
+    }
+}
+
+fn room_of(request: &HttpRequest) -> Result<RoomId, Refusal> {
+    query::path(request, "room", RoomId::parse)
+}
+
+fn user_of(request: &HttpRequest) -> Result<UserId, Refusal> {
+    query::path(request, "user", UserId::parse)
+}
+
+/// The public listener's routes, with the security headers around all of them.
+pub fn routes(shared: Arc<Shared>, hub: Rc<Hub>) -> impl FnOnce(&mut ServiceConfig) {
+    move |config| {
+        config.app_data(Data::new(Api { shared, hub })).service(
+            web::scope("")
+                .wrap(from_fn(around))
+                .service(web::resource("/").get(landing).head(landing).default_service(not_allowed("GET, HEAD")))
+                .service(web::resource("/ws").to(upgrade_required))
+                .service(v1())
+                .default_service(web::to(no_such_address)),
+        );
+    }
+}
+
+/// The routes of the API, with the rate by address before them.
+fn v1() -> impl HttpServiceFactory {
+    web::scope("/api/v1")
+        .wrap(from_fn(limited))
+        .service(only(web::resource("/register").post(account::register), "POST"))
+        .service(only(web::resource("/login").post(account::login), "POST"))
+        .service(only(web::resource("/logout").post(account::logout), "POST"))
+        .service(only(
+            web::resource("/me").get(account::me).patch(account::rename).delete(no_such_address),
+            "GET, PATCH",
+        ))
+        .service(only(web::resource("/me/rooms").get(rooms::mine), "GET"))
+        .service(only(web::resource("/direct").post(rooms::direct), "POST"))
+        .service(only(web::resource("/rooms").get(rooms::all).post(rooms::create), "GET, POST"))
+        .service(only(
+            web::resource("/rooms/{room}").get(rooms::get).patch(rooms::patch).delete(rooms::delete),
+            "GET, PATCH, DELETE",
+        ))
+        .service(only(web::resource("/rooms/{room}/join").post(rooms::join), "POST"))
+        .service(only(web::resource("/rooms/{room}/leave").post(rooms::leave), "POST"))
+        .service(only(web::resource("/rooms/{room}/members").get(members::members), "GET"))
+        .service(only(
+            web::resource("/rooms/{room}/members/{user}").put(members::set).delete(members::remove),
+            "PUT, DELETE",
+        ))
+        .service(only(web::resource("/rooms/{room}/bans").get(members::bans), "GET"))
+        .service(only(
+            web::resource("/rooms/{room}/bans/{user}").put(members::ban).delete(members::unban),
+            "PUT, DELETE",
+        ))
+        .service(only(web::resource("/rooms/{room}/messages").get(messages::page).post(messages::post), "GET, POST"))
+        .default_service(web::to(no_such_address))
+}
+
+/// Answers 405 to the methods that `resource` has no route for.
+fn only(resource: Resource, allow: &'static str) -> Resource {
+    resource.default_service(not_allowed(allow))
+}
+
+/// Where a call comes from; in the request's extensions.
+#[derive(Clone, Copy)]
+struct Client {
+    address: IpAddr,
+    https: bool,
+}
+
+impl Client {
+    fn of(request: &HttpRequest) -> Self {
+        let unknown = Self { address: Ipv4Addr::UNSPECIFIED.into(), https: false };
+        request.extensions().get().copied().unwrap_or(unknown)
+    }
+}
+
+/// Around everything: who calls from where, and what every answer bears.
+async fn around<B: MessageBody + 'static>(
+    api: Data<Api>,
+    request: ServiceRequest,
+    next: Next<B>,
+) -> Result<ServiceResponse<EitherBody<B>>, actix_web::Error> {
+    let begin = Instant::now();
+    let shared = &api.shared;
+    let peer = request.peer_addr().map_or(Ipv4Addr::UNSPECIFIED.into(), |peer| peer.ip());
+    let client = Client {
+        address: client_ip(peer, request.headers(), &shared.proxies),
+        https: security::came_by_https(peer, request.headers(), &shared.proxies),
+    };
+    request.extensions_mut().insert(client);
+    let response = security::around(Some(&shared.origins), client.https || shared.hsts, request, next).await?;
+    api.hub.context().metrics.http(response.status().as_u16(), begin.elapsed());
+    Ok(response)
+}
+
+/// The rate by address of all calls.
+async fn limited<B: MessageBody + 'static>(
+    api: Data<Api>,
+    request: ServiceRequest,
+    next: Next<B>,
+) -> Result<ServiceResponse<EitherBody<B>>, actix_web::Error> {
+    if let Some(rate) = &api.shared.rates.calls {
+        if let Err(refusal) = rate.check(Client::of(request.request()).address) {
+            return Ok(request.into_response(Problem::from(refusal).response()).map_into_right_body());
+        }
+    }
+    Ok(next.call(request).await?.map_into_left_body())
+}
+
+async fn landing() -> HttpResponse {
+    HttpResponse::Ok()
+        .insert_header((header::CONTENT_TYPE, "text/html; charset=utf-8"))
+        .insert_header((header::CACHE_CONTROL, "no-cache"))
+        .body(include_str!("../../web/index.html"))
+}
+
+/// A plain request to the WebSocket's address.
+async fn upgrade_required() -> HttpResponse {
+    Problem::upgrade_required().response()
+}
+
+async fn no_such_address() -> HttpResponse {
+    Problem::no_such_address().response()
+}

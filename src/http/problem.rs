@@ -1,0 +1,209 @@
+//! Refusals as HTTP answers: `application/problem+json` (RFC 9457).
+//!
+//! Invariant: whatever the API answers with a status of 400 or above has a body of this form, with a `code` of the
+//! contract; a fault's cause goes to the log under the id that the answer names, and never to the client.
+
+use actix_web::http::header::{self, HeaderValue};
+use actix_web::http::{Method, StatusCode};
+use actix_web::{HttpRequest, HttpResponse, ResponseError};
+use serde::Serialize;
+
+use crate::ports::StoreError;
+use crate::refusal::{Code, Refusal};
+
+/// An error answer: the refusal, and what HTTP adds to it.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+#[error("{status}: {refusal}")]
+pub struct Problem {
+    pub refusal: Refusal,
+    status: StatusCode,
+    /// Value of `Allow`, for 405.
+    allow: Option<&'static str>,
+}
+
+/// What every handler gives.
+pub type Answer = Result<HttpResponse, Problem>;
+
+#[derive(Serialize)]
+struct Body<'a> {
+    r#type: String,
+    title: &'a str,
+    status: u16,
+    detail: &'a str,
+    code: &'static str,
+    retryable: bool,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    retry_after_ms: Option<u64>,
+}
+
+impl Problem {
+    fn with_status(status: StatusCode, refusal: Refusal) -> Self {
+        Self { refusal, status, allow: None }
+    }
+
+    /// 413: a body of more than `bytes`.
+    pub fn too_large(bytes: usize) -> Self {
+        Self::with_status(
+            StatusCode::PAYLOAD_TOO_LARGE,
+            Refusal::bad_request(format!("the body must have at most {bytes} bytes")),
+        )
+    }
+
+    /// 405; `allow` lists the methods that there are.
+    pub fn method_not_allowed(allow: &'static str) -> Self {
+        let refusal = Refusal::bad_request(format!("this address knows the methods {allow}"));
+        Self { allow: Some(allow), ..Self::with_status(StatusCode::METHOD_NOT_ALLOWED, refusal) }
+    }
+
+    /// 404 for an address that is none of ours.
+    pub fn no_such_address() -> Self {
+        Refusal::not_found("there is nothing at this address; the API is under /api/v1").into()
+    }
+
+    /// 426: a plain request where only a WebSocket upgrade makes sense.
+    pub fn upgrade_required() -> Self {
+        Self::with_status(
+            StatusCode::UPGRADE_REQUIRED,
+            Refusal::bad_request("this address speaks WebSocket: ask for an upgrade"),
+        )
+    }
+
+    pub fn status(&self) -> StatusCode {
+        self.status
+    }
+
+    /// The answer.
+    pub fn response(&self) -> HttpResponse {
+        let refusal = &self.refusal;
+        let mut answer = HttpResponse::build(self.status);
+        answer.insert_header((header::CONTENT_TYPE, "application/problem+json"));
+        if let (Some(ms), Code::RateLimited | Code::Overloaded | Code::Unavailable) =
+            (refusal.retry_after_ms, refusal.code)
+        {
+            answer.insert_header((header::RETRY_AFTER, ms.div_ceil(1_000)));
+        }
+        if self.status == StatusCode::UNAUTHORIZED {
+            answer.insert_header((header::WWW_AUTHENTICATE, HeaderValue::from_static("Bearer")));
+        }
+        if self.status == StatusCode::UPGRADE_REQUIRED {
+            answer.insert_header((header::UPGRADE, HeaderValue::from_static("websocket")));
+        }
+        if let Some(allow) = self.allow {
+            answer.insert_header((header::ALLOW, HeaderValue::from_static(allow)));
+        }
+        answer.json(Body {
+            r#type: format!("urn:roundtable:problem:{}", refusal.code.as_str()),
+            title: self.status.canonical_reason().unwrap_or("Error"),
+            status: self.status.as_u16(),
+            detail: &refusal.message,
+            code: refusal.code.as_str(),
+            retryable: refusal.code.retryable(),
+            retry_after_ms: refusal.retry_after_ms,
+        })
+    }
+}
+
+impl From<Refusal> for Problem {
+    fn from(refusal: Refusal) -> Self {
+        let status = match refusal.code {
+            Code::BadRequest => StatusCode::BAD_REQUEST,
+            Code::Unauthenticated => StatusCode::UNAUTHORIZED,
+            Code::Forbidden => StatusCode::FORBIDDEN,
+            Code::NotFound => StatusCode::NOT_FOUND,
+            Code::Conflict => StatusCode::CONFLICT,
+            Code::RateLimited => StatusCode::TOO_MANY_REQUESTS,
+            Code::Overloaded | Code::Unavailable => StatusCode::SERVICE_UNAVAILABLE,
+            Code::Internal => StatusCode::INTERNAL_SERVER_ERROR,
+        };
+        // 429 and 503 always say when.
+        let refusal = match refusal {
+            Refusal {
+                code: Code::RateLimited | Code::Overloaded | Code::Unavailable, retry_after_ms: None, ..
+            } => refusal.retry_after(1_000),
+            refusal => refusal,
+        };
+        Self::with_status(status, refusal)
+    }
+}
+
+impl From<StoreError> for Problem {
+    fn from(error: StoreError) -> Self {
+        match error {
+            StoreError::Unavailable(_) => {
+                Refusal::unavailable("the store can't be reached now; whether it was done is unknown").into()
+            }
+            StoreError::Fault(cause) => fault(&cause).into(),
+        }
+    }
+}
+
+/// Logs a fault of ours under a new id, and gives the refusal that names it.
+pub fn fault(cause: &dyn std::fmt::Display) -> Refusal {
+    let id = crate::telemetry::fault_id();
+    tracing::error!(fault.id = %id, error = %cause, "an HTTP call failed");
+    Refusal::internal(id)
+}
+
+impl ResponseError for Problem {
+    fn status_code(&self) -> StatusCode {
+        self.status
+    }
+
+    fn error_response(&self) -> HttpResponse {
+        self.response()
+    }
+}
+
+/// The answer of a resource to methods it does not have.
+pub fn not_allowed(allow: &'static str) -> actix_web::Route {
+    actix_web::web::to(move |request: HttpRequest| async move {
+        // `OPTIONS` is answered where a browser asks from an origin that is not allowed: with what there is, and no CORS.
+        if request.method() == Method::OPTIONS {
+            return HttpResponse::NoContent().insert_header((header::ALLOW, allow)).finish();
+        }
+        Problem::method_not_allowed(allow).response()
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use actix_web::body::to_bytes;
+
+    use super::*;
+
+    async fn body(problem: Problem) -> serde_json::Value {
+        let bytes = to_bytes(problem.response().into_body()).await.expect("a body in memory");
+        serde_json::from_slice(&bytes).expect("JSON")
+    }
+
+    #[actix_web::test]
+    async fn every_code_has_its_status_and_body() {
+        let expected = [400, 401, 403, 404, 409, 429, 503, 503, 500];
+        for (code, status) in Code::ALL.into_iter().zip(expected) {
+            let problem = Problem::from(Refusal::new(code, "why"));
+            assert_eq!(problem.status().as_u16(), status, "{code:?}");
+            let response = problem.response();
+            assert_eq!(response.headers().get(header::CONTENT_TYPE).expect("a type"), "application/problem+json");
+            assert_eq!(response.headers().contains_key(header::RETRY_AFTER), matches!(status, 429 | 503));
+            assert_eq!(response.headers().contains_key(header::WWW_AUTHENTICATE), status == 401);
+            let body = body(problem).await;
+            assert_eq!(body["code"], code.as_str());
+            assert_eq!(body["status"], status);
+            assert_eq!(body["detail"], "why");
+            assert_eq!(body["retryable"], code.retryable());
+        }
+    }
+
+    #[test]
+    fn retry_after_is_in_whole_seconds_rounded_up() {
+        let response = Problem::from(Refusal::rate_limited("slow down", 1_001)).response();
+        assert_eq!(response.headers().get(header::RETRY_AFTER).expect("given"), "2");
+    }
+
+    #[actix_web::test]
+    async fn a_fault_tells_the_client_an_id_and_nothing_else() {
+        let body = body(StoreError::Fault("secret table is gone".into()).into()).await;
+        assert!(!body.to_string().contains("secret"));
+        assert_eq!(body["code"], "internal");
+    }
+}

@@ -1,0 +1,168 @@
+//! Opens the addresses and assembles the two listeners: the public one (API, page and WebSocket upgrades on one port)
+//! and the admin one.
+//!
+//! Invariants: every address is open before anything else starts, so that a taken port stops the start; each worker
+//! thread calls its hook once, before it takes its first connection. Signals are startup's business.
+
+use std::cell::OnceCell;
+use std::fmt::Display;
+use std::io;
+use std::net::{SocketAddr, TcpListener, ToSocketAddrs};
+use std::rc::Rc;
+use std::sync::Arc;
+use std::time::Duration;
+
+use actix_http::{HttpService, KeepAlive};
+use actix_server::Server;
+use actix_service::map_config;
+use actix_web::App;
+use actix_web::dev::AppConfig;
+use socket2::{Domain, Protocol, Socket, Type};
+
+use super::admin::{self, AdminState};
+use super::api::{self, Shared};
+use super::socket::UpgradeService;
+use super::socket::gate::Gate;
+use crate::actors::hub::Hub;
+
+/// Connections the kernel holds until they are accepted (it may hold fewer: `net.core.somaxconn`).
+const BACKLOG: i32 = 4_096;
+/// How long a client may take to send a request's head.
+const HEAD_WAIT: Duration = Duration::from_secs(10);
+/// How long an idle HTTP connection stays open.
+const KEEP_ALIVE: Duration = Duration::from_secs(75);
+/// Plain HTTP connections of one worker thread; more wait in the backlog. Upgraded ones are counted by the sockets' gate.
+const WORKER_CONNECTIONS: usize = 10_000;
+/// How long a stop waits for calls under way before it cuts them off, in seconds.
+const STOP_WAIT_S: u64 = 5;
+
+/// An address could not be opened: taken, not ours, or not allowed.
+#[derive(Debug, thiserror::Error)]
+#[error("can't listen on {address}: {source}")]
+pub struct BindError {
+    pub address: String,
+    pub source: io::Error,
+}
+
+/// An address as it was opened; a name may stand for several.
+#[derive(Debug)]
+pub struct Listener {
+    sockets: Vec<TcpListener>,
+    /// The first one, with the port that was really opened where 0 was asked for.
+    pub address: SocketAddr,
+}
+
+/// Opens `address` (`host:port`). Nothing is accepted yet, but clients that connect already wait their turn.
+///
+/// # Errors
+/// [`BindError`], with the address, if it is taken or can't be opened at all.
+pub fn bind(address: impl ToSocketAddrs + Display) -> Result<Listener, BindError> {
+    let failed = |source| BindError { address: address.to_string(), source };
+    let mut sockets = Vec::new();
+    let mut refused = None;
+    for one in address.to_socket_addrs().map_err(failed)? {
+        match open(one) {
+            Ok(socket) => sockets.push(socket),
+            // Half an address would be worse than none; but a host without IPv6 may well be named `localhost`.
+            Err(error) if error.kind() == io::ErrorKind::AddrInUse => return Err(failed(error)),
+            Err(error) => refused = Some(error),
+        }
+    }
+    let none = || refused.unwrap_or_else(|| io::Error::new(io::ErrorKind::NotFound, "it names no address"));
+    let first = match sockets.first() {
+        Some(first) => first.local_addr().map_err(failed)?,
+        None => return Err(failed(none())),
+    };
+    Ok(Listener { sockets, address: first })
+}
+
+fn open(address: SocketAddr) -> io::Result<TcpListener> {
+    let socket = Socket::new(Domain::for_address(address), Type::STREAM, Some(Protocol::TCP))?;
+    // A restart must not wait for connections of the last run to time out.
+    socket.set_reuse_address(true)?;
+    socket.set_nonblocking(true)?;
+    socket.bind(&address.into())?;
+    socket.listen(BACKLOG)?;
+    Ok(socket.into())
+}
+
+/// Starts a worker thread's hub; called on that thread, in its runtime.
+pub type StartWorker = Arc<dyn Fn() -> Rc<Hub> + Send + Sync>;
+
+thread_local! {
+    /// The hub of this worker thread. A server builds its services anew when one fails, the hub stays.
+    static HUB: OnceCell<Rc<Hub>> = const { OnceCell::new() };
+}
+
+/// The public server, to be polled; `Server::handle` stops it.
+///
+/// # Errors
+/// Where a listener can't be handed over.
+pub fn public(
+    listener: Listener,
+    workers: usize,
+    shared: Arc<Shared>,
+    gate: Arc<Gate>,
+    start_worker: StartWorker,
+) -> io::Result<Server> {
+    let mut builder = Server::build()
+        .workers(workers)
+        .disable_signals()
+        .shutdown_timeout(STOP_WAIT_S)
+        .max_concurrent_connections(WORKER_CONNECTIONS);
+    for socket in listener.sockets {
+        let shared = shared.clone();
+        let upgrades = UpgradeService::new(gate.clone());
+        let start_worker = start_worker.clone();
+        builder = builder.listen("roundtable", socket, move || {
+            let hub = HUB.with(|hub| hub.get_or_init(|| start_worker()).clone());
+            let app = App::new().configure(api::routes(shared.clone(), hub));
+            HttpService::build()
+                .keep_alive(KeepAlive::Timeout(KEEP_ALIVE))
+                .client_request_timeout(HEAD_WAIT)
+                // Anything longer makes every close from our side linger.
+                .client_disconnect_timeout(Duration::ZERO)
+                .tcp_nodelay(true)
+                .upgrade(upgrades.clone())
+                .finish(map_config(app, |()| AppConfig::default()))
+                .tcp()
+        })?;
+    }
+    Ok(builder.run())
+}
+
+/// The admin server: one thread, which nothing of the public side can keep busy.
+///
+/// # Errors
+/// Where a listener can't be handed over.
+pub fn admin(listener: Listener, state: AdminState) -> io::Result<Server> {
+    let mut builder = Server::build().workers(1).disable_signals().shutdown_timeout(1);
+    for socket in listener.sockets {
+        let state = state.clone();
+        builder = builder.listen("roundtable-admin", socket, move || {
+            let app = App::new().configure(admin::routes(state.clone()));
+            HttpService::build()
+                .keep_alive(KeepAlive::Timeout(KEEP_ALIVE))
+                .client_request_timeout(HEAD_WAIT)
+                .finish(map_config(app, |()| AppConfig::default()))
+                .tcp()
+        })?;
+    }
+    Ok(builder.run())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_taken_port_is_named() {
+        let first = bind("127.0.0.1:0").expect("a free port");
+        let address = first.address.to_string();
+        let error = bind(&*address).expect_err("taken");
+        assert_eq!(error.address, address);
+        assert_eq!(error.source.kind(), io::ErrorKind::AddrInUse);
+        drop(first);
+        bind(&*address).expect("free again");
+    }
+}

@@ -1,0 +1,351 @@
+//! How the items of one room's append take effect, one after the other: the rules both stores share. Pure.
+//!
+//! A store locks the room, reads what the items could touch ([`Needs`] → [`Before`]), lets [`plan`] decide, and writes
+//! the [`Plan`] down, all in one transaction. Invariants: `seq` goes on from the head without a gap, since only an
+//! entry that will be written takes one; each item sees the effects of those before it.
+
+use std::collections::{BTreeMap, HashMap, HashSet};
+
+use sha2::{Digest, Sha256};
+
+use crate::entry::{Body, Entry, Message, Role, Room, RoomPatch};
+use crate::ids::{MessageId, Millis, Seq, UserId};
+use crate::ports::{AppendItem, Change, Outcome};
+
+/// What names a message within its room for ever: its sender and the sender's own id for it, hashed so that the unique
+/// index over it stays narrow. 128 bits of SHA-256: nobody finds two that meet.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub struct MessageKey(pub [u8; 16]);
+
+impl MessageKey {
+    pub fn of(user: &UserId, id: &MessageId) -> Self {
+        let mut hash = Sha256::new();
+        hash.update(user.as_str());
+        hash.update([0]);
+        hash.update(id.as_str());
+        let mut key = [0; 16];
+        key.copy_from_slice(&hash.finalize()[..16]);
+        Self(key)
+    }
+}
+
+/// What a room remembers of a person, members and others.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Person {
+    /// `None`: not a member.
+    pub role: Option<Role>,
+    /// Outlives the membership: leaving lifts no mute.
+    pub muted: bool,
+    pub banned: bool,
+}
+
+/// A message that items refer to, in its present form.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Target {
+    pub author: UserId,
+    /// `None`: deleted.
+    pub text: Option<String>,
+}
+
+/// What must be read before [`plan`] can decide.
+#[derive(Debug, Default)]
+pub struct Needs {
+    pub keys: Vec<MessageKey>,
+    /// Entries that may be messages: targets and `reply_to`s.
+    pub messages: HashSet<Seq>,
+    /// By target, user and emoji.
+    pub reactions: HashSet<(Seq, UserId, String)>,
+    pub people: HashSet<UserId>,
+}
+
+/// What was found of [`Needs`], and the room's record as the head stands.
+#[derive(Debug)]
+pub struct Before {
+    pub room: Room,
+    pub known: HashMap<MessageKey, (Seq, Millis)>,
+    pub messages: HashMap<Seq, Target>,
+    /// Those that are set.
+    pub reactions: HashSet<(Seq, UserId, String)>,
+    /// Those that the room remembers.
+    pub people: HashMap<UserId, Person>,
+    /// Those that exist as users.
+    pub users: HashSet<UserId>,
+}
+
+impl Before {
+    /// Nothing found yet.
+    pub fn of(room: Room) -> Self {
+        Self {
+            room,
+            known: HashMap::new(),
+            messages: HashMap::new(),
+            reactions: HashSet::new(),
+            people: HashMap::new(),
+            users: HashSet::new(),
+        }
+    }
+}
+
+/// What to write. The parts touch different rows, so their order does not matter, except that `erased_edits` reaches
+/// `entries` too.
+#[derive(Debug)]
+pub struct Plan {
+    pub outcomes: Vec<Outcome>,
+    /// New entries in rising `seq`, each message and edit in the form it has after the last item.
+    pub entries: Vec<(Entry, Option<MessageKey>)>,
+    /// Stored messages that have a new present text.
+    pub edited: BTreeMap<Seq, (String, Millis)>,
+    /// Stored messages whose text and data go.
+    pub erased: Vec<Seq>,
+    /// Messages whose edits lose their texts, stored ones and new ones.
+    pub erased_edits: Vec<Seq>,
+    pub reactions_set: HashSet<(Seq, UserId, String)>,
+    pub reactions_cleared: HashSet<(Seq, UserId, String)>,
+    pub people: HashMap<UserId, Person>,
+    /// The record as it is now; `head` counts the new entries.
+    pub room: Room,
+    pub room_changed: bool,
+    pub room_deleted: bool,
+}
+
+/// What the items could touch.
+pub fn needs(items: &[AppendItem]) -> Needs {
+    let mut needs = Needs::default();
+    for item in items {
+        match &item.change {
+            Change::Message { id, reply_to, .. } => {
+                needs.keys.push(MessageKey::of(&item.user, id));
+                needs.messages.extend(reply_to);
+            }
+            Change::Edit { target, .. } | Change::Delete { target, .. } => {
+                needs.messages.insert(*target);
+            }
+            Change::React { target, emoji, .. } => {
+                needs.messages.insert(*target);
+                needs.reactions.insert((*target, item.user.clone(), emoji.clone()));
+            }
+            Change::SetMember { user, .. }
+            | Change::RemoveMember { user }
+            | Change::Ban { user }
+            | Change::Unban { user } => {
+                needs.people.insert(user.clone());
+            }
+            Change::Patch(_) | Change::DeleteRoom => {}
+        }
+    }
+    needs
+}
+
+/// Decides the items in order.
+pub fn plan(before: Before, items: Vec<AppendItem>) -> Plan {
+    let mut planner = Planner::new(before);
+    let outcomes = items.into_iter().map(|item| planner.item(item)).collect();
+    planner.plan.outcomes = outcomes;
+    planner.plan
+}
+
+/// The state as the items so far have left it, and what they have to have written.
+struct Planner {
+    known: HashMap<MessageKey, (Seq, Millis)>,
+    messages: HashMap<Seq, Target>,
+    reactions: HashSet<(Seq, UserId, String)>,
+    people: HashMap<UserId, Person>,
+    users: HashSet<UserId>,
+    /// `seq` of the first new entry.
+    first_new: Seq,
+    plan: Plan,
+}
+
+impl Planner {
+    fn new(before: Before) -> Self {
+        let Before { room, known, messages, reactions, people, users } = before;
+        let first_new = room.head + 1;
+        let plan = Plan {
+            outcomes: Vec::new(),
+            entries: Vec::new(),
+            edited: BTreeMap::new(),
+            erased: Vec::new(),
+            erased_edits: Vec::new(),
+            reactions_set: HashSet::new(),
+            reactions_cleared: HashSet::new(),
+            people: HashMap::new(),
+            room,
+            room_changed: false,
+            room_deleted: false,
+        };
+        Self { known, messages, reactions, people, users, first_new, plan }
+    }
+
+    fn item(&mut self, item: AppendItem) -> Outcome {
+        let AppendItem { user, at, change } = item;
+        match change {
+            Change::Message { id, text, reply_to, data, only_if_known } => {
+                let key = MessageKey::of(&user, &id);
+                if let Some(&(seq, at)) = self.known.get(&key) {
+                    return Outcome::Duplicate { seq, at };
+                }
+                if only_if_known {
+                    return Outcome::Absent;
+                }
+                if reply_to.is_some_and(|seq| !self.messages.contains_key(&seq)) {
+                    return Outcome::NoSuchTarget;
+                }
+                let target = Target { author: user.clone(), text: Some(text.clone()) };
+                let body = Body::Message(Message { id, text: Some(text), reply_to, data, edited_at: None });
+                let seq = self.log(user, at, body, Some(key));
+                self.known.insert(key, (seq, at));
+                self.messages.insert(seq, target);
+                Outcome::Appended { seq, at }
+            }
+            Change::Edit { target, text } => self.edit(user, at, target, text),
+            Change::Delete { target, moderator } => self.delete(user, at, target, moderator),
+            Change::React { target, emoji, active } => self.react(user, at, target, emoji, active),
+            Change::Patch(patch) => self.patch(user, at, &patch),
+            Change::SetMember { user: whom, role } => self.set_member(&user, whom, role),
+            Change::RemoveMember { user: whom } => {
+                self.person(whom, |person| person.role = None);
+                Outcome::Done { role: None }
+            }
+            Change::Ban { user: whom } => {
+                self.person(whom, |person| {
+                    person.role = None;
+                    person.banned = true;
+                });
+                Outcome::Done { role: None }
+            }
+            Change::Unban { user: whom } => {
+                let person = self.person(whom, |person| person.banned = false);
+                Outcome::Done { role: person.role }
+            }
+            Change::DeleteRoom => {
+                self.plan.room_deleted = true;
+                Outcome::Done { role: None }
+            }
+        }
+    }
+
+    fn log(&mut self, user: UserId, at: Millis, body: Body, key: Option<MessageKey>) -> Seq {
+        let seq = self.plan.room.head + 1;
+        self.plan.room.head = seq;
+        self.plan.entries.push((Entry { seq, user, at, body }, key));
+        seq
+    }
+
+    /// The new entry with this `seq`, where it is one of this append.
+    fn new_entry(&mut self, seq: Seq) -> Option<&mut Entry> {
+        let index = usize::try_from(seq.checked_sub(self.first_new)?).ok()?;
+        self.plan.entries.get_mut(index).map(|(entry, _)| entry)
+    }
+
+    fn edit(&mut self, user: UserId, at: Millis, target: Seq, text: String) -> Outcome {
+        match self.messages.get_mut(&target) {
+            None => return Outcome::NoSuchTarget,
+            Some(message) if message.author != user => return Outcome::NotYours,
+            Some(Target { text: None, .. }) => return Outcome::TargetDeleted,
+            Some(Target { text: Some(present), .. }) if *present == text => return Outcome::Unchanged,
+            Some(message) => message.text = Some(text.clone()),
+        }
+        match self.new_entry(target) {
+            Some(Entry { body: Body::Message(message), .. }) => {
+                message.text = Some(text.clone());
+                message.edited_at = Some(at);
+            }
+            _ => {
+                self.plan.edited.insert(target, (text.clone(), at));
+            }
+        }
+        let seq = self.log(user, at, Body::Edit { target, text: Some(text) }, None);
+        Outcome::Appended { seq, at }
+    }
+
+    fn delete(&mut self, user: UserId, at: Millis, target: Seq, moderator: bool) -> Outcome {
+        match self.messages.get_mut(&target) {
+            None => return Outcome::NoSuchTarget,
+            Some(message) if message.author != user && !moderator => return Outcome::NotYours,
+            Some(Target { text: None, .. }) => return Outcome::Unchanged,
+            Some(message) => message.text = None,
+        }
+        match self.new_entry(target) {
+            Some(Entry { body: Body::Message(message), .. }) => {
+                message.text = None;
+                message.data = None;
+            }
+            _ => {
+                self.plan.edited.remove(&target);
+                self.plan.erased.push(target);
+            }
+        }
+        for (entry, _) in &mut self.plan.entries {
+            if let Body::Edit { target: edited, text } = &mut entry.body
+                && *edited == target
+            {
+                *text = None;
+            }
+        }
+        self.plan.erased_edits.push(target);
+        let seq = self.log(user, at, Body::Delete { target }, None);
+        Outcome::Appended { seq, at }
+    }
+
+    fn react(&mut self, user: UserId, at: Millis, target: Seq, emoji: String, active: bool) -> Outcome {
+        let Some(message) = self.messages.get(&target) else { return Outcome::NoSuchTarget };
+        let reaction = (target, user, emoji);
+        if self.reactions.contains(&reaction) == active {
+            return Outcome::Unchanged;
+        }
+        if active && message.text.is_none() {
+            return Outcome::TargetDeleted;
+        }
+        let (now, not_now) = if active {
+            self.reactions.insert(reaction.clone());
+            (&mut self.plan.reactions_set, &mut self.plan.reactions_cleared)
+        } else {
+            self.reactions.remove(&reaction);
+            (&mut self.plan.reactions_cleared, &mut self.plan.reactions_set)
+        };
+        not_now.remove(&reaction);
+        now.insert(reaction.clone());
+        let (target, user, emoji) = reaction;
+        let seq = self.log(user, at, Body::Reaction { target, emoji, active }, None);
+        Outcome::Appended { seq, at }
+    }
+
+    fn patch(&mut self, user: UserId, at: Millis, patch: &RoomPatch) -> Outcome {
+        let effective = self.plan.room.effective(patch);
+        if effective.is_empty() {
+            return Outcome::Unchanged;
+        }
+        self.plan.room.apply(&effective);
+        self.plan.room_changed = true;
+        let seq = self.log(user, at, Body::Room(effective), None);
+        Outcome::Appended { seq, at }
+    }
+
+    fn set_member(&mut self, by: &UserId, whom: UserId, role: Role) -> Outcome {
+        if !self.users.contains(&whom) {
+            return Outcome::NoSuchTarget;
+        }
+        let present = self.people.get(&whom).copied().unwrap_or_default();
+        if present.banned {
+            return Outcome::NotYours;
+        }
+        let mute_stays = present.muted && *by == whom && role == Role::Member;
+        let role = if mute_stays { Role::Muted } else { role };
+        self.person(whom, |person| {
+            person.role = Some(role);
+            person.muted = role == Role::Muted;
+        });
+        Outcome::Done { role: Some(role) }
+    }
+
+    fn person(&mut self, whom: UserId, change: impl FnOnce(&mut Person)) -> Person {
+        let person = self.people.entry(whom.clone()).or_default();
+        let was = *person;
+        change(person);
+        let now = *person;
+        if now != was {
+            self.plan.people.insert(whom, now);
+        }
+        now
+    }
+}

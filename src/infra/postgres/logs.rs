@@ -1,0 +1,117 @@
+//! Opening a room and reading its log.
+
+use std::collections::HashMap;
+
+use tokio_postgres::Row;
+
+use super::pool::Lease;
+use super::rooms::{ROOM, room_of};
+use crate::entry::Entry;
+use crate::ids::{Epoch, RoomId};
+use crate::infra::{codes, rows};
+use crate::ports::{OpenedRoom, Page, Range, RoomNo, StoreError};
+
+/// The columns that [`entry_of`] reads, of `entries e`.
+const ENTRY: &str =
+    "e.seq, e.at, e.kind, e.user_id, e.message_id, e.text, e.data, e.reply_to, e.edited_at, e.target, e.active";
+
+fn entry_of(row: &Row) -> Result<Entry, StoreError> {
+    rows::EntryRow {
+        seq: row.get(0),
+        at: row.get(1),
+        kind: row.get(2),
+        user: row.get(3),
+        message_id: row.get(4),
+        text: row.get(5),
+        data: row.get(6),
+        reply_to: row.get(7),
+        edited_at: row.get(8),
+        target: row.get(9),
+        active: row.get(10),
+    }
+    .into_entry()
+}
+
+/// The raised epoch is written under the row's lock and the rest is read while it is held: what an older owner
+/// committed is seen, and it commits nothing more.
+pub async fn open_room(lease: &mut Lease, room: &RoomId, recent: u32) -> Result<Option<OpenedRoom>, StoreError> {
+    lease.begin().await?;
+    let raise = "UPDATE room_heads SET epoch = epoch + 1 \
+                 WHERE no = (SELECT no FROM rooms WHERE id = $1 AND NOT deleted) RETURNING no, epoch, oldest";
+    let Some(raised) = lease.query_opt(raise, &[&room.as_str()]).await? else {
+        lease.commit().await?;
+        return Ok(None);
+    };
+    let no: i64 = raised.get(0);
+    let sql = format!("SELECT {ROOM} FROM rooms r JOIN room_heads h ON h.no = r.no WHERE r.no = $1");
+    let Some(record) = lease.query_opt(&sql, &[&no]).await? else {
+        return Err(StoreError::Fault("a room without a record".into()));
+    };
+    let people = lease
+        .query("SELECT user_id, role, banned FROM people WHERE room_no = $1 AND (role IS NOT NULL OR banned)", &[&no])
+        .await?;
+    let sql = format!("SELECT {ENTRY} FROM entries e WHERE e.room_no = $1 ORDER BY e.seq DESC LIMIT $2");
+    let newest = lease.query(&sql, &[&no, &i64::from(recent)]).await?;
+    lease.commit().await?;
+
+    let mut members = HashMap::new();
+    let mut bans = Vec::new();
+    for person in &people {
+        let user = rows::user_id(person.get(0))?;
+        if person.get(2) {
+            bans.push(user.clone());
+        }
+        if let Some(role) = person.get(1) {
+            members.insert(user, codes::parse_role(role)?);
+        }
+    }
+    Ok(Some(OpenedRoom {
+        no: RoomNo(no),
+        room: room_of(&record)?,
+        epoch: Epoch(rows::seq_out(raised.get(1))),
+        oldest: rows::seq_out(raised.get(2)),
+        members,
+        bans,
+        recent: newest.iter().rev().map(entry_of).collect::<Result<_, _>>()?,
+    }))
+}
+
+/// One more than `limit` rows are looked at, to know whether there are more; the sum over their sizes cuts the page
+/// before anything is sent.
+pub async fn page(
+    lease: &mut Lease,
+    room: &RoomId,
+    range: Range,
+    limit: u32,
+    max_bytes: usize,
+) -> Result<Page, StoreError> {
+    let (bound, condition, order) = match range {
+        Range::After(seq) => (rows::seq_in(seq), "e.seq > $2", "ASC"),
+        Range::Before(seq) => (rows::seq_in(seq), "e.seq < $2", "DESC"),
+        Range::Newest => (i64::MAX, "e.seq <= $2", "DESC"),
+    };
+    let sql = format!(
+        "SELECT {ENTRY}, e.looked_at FROM (
+            SELECT e.*, count(*) OVER () AS looked_at, row_number() OVER walk AS n,
+                sum(e.size) OVER walk - e.size AS before
+            FROM (
+                SELECT {ENTRY}, coalesce(octet_length(e.text), 0) + coalesce(octet_length(e.data), 0) AS size
+                FROM entries e
+                WHERE e.room_no = (SELECT no FROM rooms WHERE id = $1 AND NOT deleted) AND {condition}
+                ORDER BY e.seq {order} LIMIT $3 + 1
+            ) e
+            WINDOW walk AS (ORDER BY e.seq {order})
+        ) e
+        WHERE e.n <= $3 AND (e.n = 1 OR e.before < $4) ORDER BY e.n"
+    );
+    let limit = i64::from(limit.max(1));
+    let max_bytes = i64::try_from(max_bytes).unwrap_or(i64::MAX);
+    let found = lease.query(&sql, &[&room.as_str(), &bound, &limit, &max_bytes]).await?;
+    let looked_at: i64 = found.first().map_or(0, |row| row.get(11));
+    let mut entries = found.iter().map(entry_of).collect::<Result<Vec<_>, _>>()?;
+    if order == "DESC" {
+        entries.reverse();
+    }
+    let more = looked_at > i64::try_from(entries.len()).unwrap_or(i64::MAX);
+    Ok(Page { entries, more })
+}

@@ -1,0 +1,224 @@
+//! The store on PostgreSQL.
+//!
+//! Invariants: everything is done under PostgreSQL's own guarantees, with `synchronous_commit` on; the row of a room in
+//! `room_heads` is locked by whatever writes to the room, so epochs and `seq`s have one order; constructing never waits
+//! for the server, and no call waits for longer than [`PostgresOptions`] says.
+
+mod accounts;
+mod append;
+mod logs;
+mod pool;
+mod rooms;
+mod slow;
+
+use std::time::Duration;
+
+use async_trait::async_trait;
+use deadpool_postgres::Pool;
+use tokio_postgres::Config;
+
+use self::pool::{Lease, StoreThread};
+use crate::entry::{Role, Room};
+use crate::ids::{Millis, RoomId, Seq, UserId};
+use crate::ports::{
+    Appended, Created, Login, MessageStore, MyRoom, OpenedRoom, Page, Range, RoomAppend, StoreError, User,
+};
+
+/// Key of the advisory lock under which migrations run: "roundtbl" in ASCII.
+const MIGRATION_LOCK: i64 = 0x726f_756e_6474_626c;
+
+mod migrations {
+    refinery::embed_migrations!("sql/postgres");
+}
+
+/// How many connections, and how long to wait for what.
+#[derive(Clone, Debug)]
+pub struct PostgresOptions {
+    /// Connections for appends; more than the persistence has lanes are never used.
+    pub append_connections: u32,
+    /// Connections for everything else.
+    pub connections: u32,
+    /// Longest wait for a free connection.
+    pub wait_within: Duration,
+    /// Longest wait for a new connection to stand.
+    pub connect_within: Duration,
+    /// Longest wait for everything that one call asks of the server. The server itself gives a statement up a little
+    /// earlier.
+    pub answer_within: Duration,
+}
+
+impl Default for PostgresOptions {
+    fn default() -> Self {
+        Self {
+            append_connections: 4,
+            connections: 12,
+            wait_within: Duration::from_millis(1_500),
+            connect_within: Duration::from_millis(1_500),
+            answer_within: Duration::from_millis(4_000),
+        }
+    }
+}
+
+/// The durable side on a PostgreSQL server.
+pub struct PostgresStore {
+    appends: Pool,
+    others: Pool,
+    config: Config,
+    options: PostgresOptions,
+    thread: StoreThread,
+}
+
+impl PostgresStore {
+    /// Makes the store for the database of `url` (`postgres://user:password@host:port/database`). Connects when needed.
+    ///
+    /// # Errors
+    /// A fault where `url` is none of PostgreSQL's.
+    pub fn connect(url: &str, options: PostgresOptions) -> Result<Self, StoreError> {
+        let mut config: Config =
+            url.parse().map_err(|error: tokio_postgres::Error| StoreError::Fault(error.to_string()))?;
+        let statement_timeout_ms = options.answer_within.as_millis().saturating_sub(250).max(250);
+        // Compiling a plan takes longer than any statement here.
+        let session = format!(
+            "-c statement_timeout={statement_timeout_ms} -c idle_in_transaction_session_timeout=10000 \
+             -c synchronous_commit=on -c jit=off"
+        );
+        let session = match config.get_options() {
+            Some(given) => format!("{session} {given}"),
+            None => session,
+        };
+        config
+            .application_name("roundtable")
+            .options(&session)
+            .connect_timeout(options.connect_within)
+            .tcp_user_timeout(options.answer_within)
+            .keepalives_idle(Duration::from_secs(15))
+            .keepalives_interval(Duration::from_secs(5));
+        // Plans are made once, perhaps while the tables are empty: these are right at every size.
+        let mut append_config = config.clone();
+        append_config.options(format!(
+            "{session} -c enable_seqscan=off -c enable_hashjoin=off -c enable_mergejoin=off \
+             -c plan_cache_mode=force_generic_plan"
+        ));
+        let thread = StoreThread::start()?;
+        let appends = pool::pool(thread.handle(), append_config, options.append_connections, &options)?;
+        let others = pool::pool(thread.handle(), config.clone(), options.connections, &options)?;
+        Ok(Self { appends, others, config, options, thread })
+    }
+
+    async fn append_lease(&self) -> Result<Lease, StoreError> {
+        Lease::take(&self.appends, self.options.answer_within).await
+    }
+
+    async fn lease(&self) -> Result<Lease, StoreError> {
+        Lease::take(&self.others, self.options.answer_within).await
+    }
+}
+
+#[async_trait]
+impl MessageStore for PostgresStore {
+    async fn migrate(&self) -> Result<Vec<String>, StoreError> {
+        let mut client = pool::connect_alone(self.thread.handle(), &self.config, self.options.connect_within).await?;
+        // Waiting for another node that migrates, and migrating itself, may take long. The lock ends with the connection.
+        let lock = format!("SET statement_timeout = 0; SELECT pg_advisory_lock({MIGRATION_LOCK})");
+        client.batch_execute(&lock).await.map_err(pool::store_error)?;
+        let report = migrations::migrations::runner().run_async(&mut client).await.map_err(|error| {
+            if client.is_closed() {
+                StoreError::Unavailable(error.to_string())
+            } else {
+                StoreError::Fault(error.to_string())
+            }
+        })?;
+        Ok(report.applied_migrations().iter().map(ToString::to_string).collect())
+    }
+
+    async fn ping(&self) -> Result<(), StoreError> {
+        self.lease().await?.query("SELECT 1", &[]).await?;
+        Ok(())
+    }
+
+    async fn open_room(&self, room: &RoomId, recent: u32) -> Result<Option<OpenedRoom>, StoreError> {
+        logs::open_room(&mut self.lease().await?, room, recent).await
+    }
+
+    async fn append(&self, batch: Vec<RoomAppend>) -> Result<Vec<Appended>, StoreError> {
+        append::append(&mut self.append_lease().await?, batch).await
+    }
+
+    async fn page(&self, room: &RoomId, range: Range, limit: u32, max_bytes: usize) -> Result<Page, StoreError> {
+        logs::page(&mut self.lease().await?, room, range, limit, max_bytes).await
+    }
+
+    async fn create_room(&self, room: &Room, owner: &UserId, other: Option<&UserId>) -> Result<Created, StoreError> {
+        rooms::create_room(&mut self.lease().await?, room, owner, other).await
+    }
+
+    async fn room(&self, room: &RoomId) -> Result<Option<Room>, StoreError> {
+        rooms::room(&mut self.lease().await?, room).await
+    }
+
+    async fn role(&self, room: &RoomId, user: &UserId) -> Result<Option<Role>, StoreError> {
+        rooms::role(&mut self.lease().await?, room, user).await
+    }
+
+    async fn rooms(
+        &self,
+        user: &UserId,
+        cursor: Option<&RoomId>,
+        limit: u32,
+    ) -> Result<Vec<(Room, Option<Role>)>, StoreError> {
+        rooms::rooms(&mut self.lease().await?, user, cursor, limit).await
+    }
+
+    async fn my_rooms(&self, user: &UserId, cursor: Option<&RoomId>, limit: u32) -> Result<Vec<MyRoom>, StoreError> {
+        rooms::my_rooms(&mut self.lease().await?, user, cursor, limit).await
+    }
+
+    async fn members(
+        &self,
+        room: &RoomId,
+        cursor: Option<&UserId>,
+        limit: u32,
+    ) -> Result<Vec<(UserId, Role)>, StoreError> {
+        rooms::members(&mut self.lease().await?, room, cursor, limit).await
+    }
+
+    async fn bans(&self, room: &RoomId, cursor: Option<&UserId>, limit: u32) -> Result<Vec<UserId>, StoreError> {
+        rooms::bans(&mut self.lease().await?, room, cursor, limit).await
+    }
+
+    async fn raise_read_marks(&self, marks: &[(RoomId, UserId, Seq)]) -> Result<(), StoreError> {
+        rooms::raise_read_marks(&mut self.lease().await?, marks).await
+    }
+
+    async fn create_account(&self, user: &User, password_hash: &str) -> Result<Created, StoreError> {
+        accounts::create(&mut self.lease().await?, user, password_hash).await
+    }
+
+    async fn password_hash(&self, user: &UserId) -> Result<Option<(User, String)>, StoreError> {
+        accounts::password_hash(&mut self.lease().await?, user).await
+    }
+
+    async fn ensure_jwt_user(&self, user: &UserId, name: Option<&str>) -> Result<Created, StoreError> {
+        accounts::ensure_jwt_user(&mut self.lease().await?, user, name).await
+    }
+
+    async fn user(&self, user: &UserId) -> Result<Option<User>, StoreError> {
+        accounts::user(&mut self.lease().await?, user).await
+    }
+
+    async fn rename_user(&self, user: &UserId, name: &str) -> Result<bool, StoreError> {
+        accounts::rename(&mut self.lease().await?, user, name).await
+    }
+
+    async fn create_login(&self, secret_hash: &[u8; 32], user: &UserId, expires_at: Millis) -> Result<(), StoreError> {
+        accounts::create_login(&mut self.lease().await?, secret_hash, user, expires_at).await
+    }
+
+    async fn login(&self, secret_hash: &[u8; 32], now: Millis) -> Result<Option<Login>, StoreError> {
+        accounts::login(&mut self.lease().await?, secret_hash, now).await
+    }
+
+    async fn revoke_login(&self, secret_hash: &[u8; 32]) -> Result<bool, StoreError> {
+        accounts::revoke_login(&mut self.lease().await?, secret_hash).await
+    }
+}

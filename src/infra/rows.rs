@@ -1,0 +1,111 @@
+//! An entry as a row of either store, and back.
+
+use crate::entry::{Body, Data, Entry, Message, RoomPatch};
+use crate::ids::{MessageId, Millis, Seq, UserId};
+use crate::infra::codes;
+use crate::ports::StoreError;
+
+/// The columns of an entry, in the stores' types. Which are set depends on the kind.
+#[derive(Debug, Default)]
+pub struct EntryRow {
+    pub seq: i64,
+    pub at: Millis,
+    pub kind: i16,
+    pub user: String,
+    pub message_id: Option<String>,
+    /// A message's present text, an edit's text, a reaction's emoji, a room entry's patch as JSON.
+    pub text: Option<String>,
+    pub data: Option<String>,
+    pub reply_to: Option<i64>,
+    pub edited_at: Option<Millis>,
+    pub target: Option<i64>,
+    pub active: Option<bool>,
+}
+
+/// A `seq` as the stores hold it. Logs end long before 2^63 entries; what a client made up may be anything.
+pub fn seq_in(seq: Seq) -> i64 {
+    i64::try_from(seq).unwrap_or(i64::MAX)
+}
+
+/// A `seq` as the stores hand it out.
+pub fn seq_out(seq: i64) -> Seq {
+    u64::try_from(seq).unwrap_or(0)
+}
+
+/// # Errors
+/// A fault where the stored text is no id.
+pub fn user_id(text: &str) -> Result<UserId, StoreError> {
+    UserId::parse(text).map_err(|rule| StoreError::Fault(format!("a stored user id breaks its rule: {rule}")))
+}
+
+impl EntryRow {
+    pub fn of(entry: Entry) -> Self {
+        let mut row =
+            Self { seq: seq_in(entry.seq), at: entry.at, user: entry.user.as_str().to_owned(), ..Self::default() };
+        match entry.body {
+            Body::Message(message) => {
+                row.kind = codes::MESSAGE;
+                row.message_id = Some(message.id.as_str().to_owned());
+                row.text = message.text;
+                row.data = message.data.map(|data| data.as_str().to_owned());
+                row.reply_to = message.reply_to.map(seq_in);
+                row.edited_at = message.edited_at;
+            }
+            Body::Edit { target, text } => {
+                row.kind = codes::EDIT;
+                row.target = Some(seq_in(target));
+                row.text = text;
+            }
+            Body::Delete { target } => {
+                row.kind = codes::DELETE;
+                row.target = Some(seq_in(target));
+            }
+            Body::Reaction { target, emoji, active } => {
+                row.kind = codes::REACTION;
+                row.target = Some(seq_in(target));
+                row.text = Some(emoji);
+                row.active = Some(active);
+            }
+            Body::Room(patch) => {
+                row.kind = codes::ROOM;
+                row.text = serde_json::to_string(&patch).ok();
+            }
+        }
+        row
+    }
+
+    /// # Errors
+    /// A fault where the row is none that this release writes.
+    pub fn into_entry(self) -> Result<Entry, StoreError> {
+        let seq = seq_out(self.seq);
+        let broken = |what: &str| StoreError::Fault(format!("entry {seq} is broken in the store: {what}"));
+        let target = || self.target.map(seq_out).ok_or_else(|| broken("no target"));
+        let body = match self.kind {
+            codes::MESSAGE => {
+                let id = self.message_id.as_deref().ok_or_else(|| broken("no message id"))?;
+                let data = self.data.map(Data::from_compact).transpose();
+                Body::Message(Message {
+                    id: MessageId::parse(id).map_err(|rule| broken(rule))?,
+                    text: self.text,
+                    reply_to: self.reply_to.map(seq_out),
+                    data: data.map_err(|error| broken(&format!("data: {error}")))?,
+                    edited_at: self.edited_at,
+                })
+            }
+            codes::EDIT => Body::Edit { target: target()?, text: self.text },
+            codes::DELETE => Body::Delete { target: target()? },
+            codes::REACTION => Body::Reaction {
+                target: target()?,
+                emoji: self.text.clone().ok_or_else(|| broken("no emoji"))?,
+                active: self.active.ok_or_else(|| broken("neither set nor cleared"))?,
+            },
+            codes::ROOM => {
+                let patch: RoomPatch = serde_json::from_str(self.text.as_deref().unwrap_or("{}"))
+                    .map_err(|error| broken(&format!("patch: {error}")))?;
+                Body::Room(patch)
+            }
+            kind => return Err(codes::unknown("entry kind", kind)),
+        };
+        Ok(Entry { seq, user: user_id(&self.user)?, at: self.at, body })
+    }
+}

@@ -1,0 +1,118 @@
+//! Opening a room and reading its log.
+
+use std::collections::HashMap;
+
+use rusqlite::{Connection, Row, TransactionBehavior, params};
+
+use super::rooms::{ROOM, collect, room_of};
+use super::threads::store_error;
+use crate::entry::Entry;
+use crate::ids::{Epoch, RoomId};
+use crate::infra::{codes, rows};
+use crate::ports::{OpenedRoom, Page, Range, RoomNo, StoreError};
+
+/// The columns that [`row_of`] reads, of `entries e`.
+const ENTRY: &str =
+    "e.seq, e.at, e.kind, e.user_id, e.message_id, e.text, e.data, e.reply_to, e.edited_at, e.target, e.active";
+
+fn row_of(row: &Row<'_>) -> rusqlite::Result<rows::EntryRow> {
+    Ok(rows::EntryRow {
+        seq: row.get(0)?,
+        at: row.get(1)?,
+        kind: row.get(2)?,
+        user: row.get(3)?,
+        message_id: row.get(4)?,
+        text: row.get(5)?,
+        data: row.get(6)?,
+        reply_to: row.get(7)?,
+        edited_at: row.get(8)?,
+        target: row.get(9)?,
+        active: row.get(10)?,
+    })
+}
+
+pub fn open_room(connection: &mut Connection, room: &RoomId, recent: u32) -> Result<Option<OpenedRoom>, StoreError> {
+    let transaction = connection.transaction_with_behavior(TransactionBehavior::Immediate).map_err(store_error)?;
+    let raise = "UPDATE rooms SET epoch = epoch + 1 WHERE id = ?1 AND deleted = 0";
+    if transaction.execute(raise, [room.as_str()]).map_err(store_error)? == 0 {
+        return Ok(None);
+    }
+    let sql = format!("SELECT {ROOM}, r.no, r.epoch, r.oldest FROM rooms r WHERE r.id = ?1");
+    let record = |row: &Row<'_>| {
+        let get = |column| row.get::<_, i64>(column).map_err(store_error);
+        Ok((room_of(row)?, get(7)?, get(8)?, get(9)?))
+    };
+    let found = collect(&transaction, &sql, [room.as_str()], record)?.pop();
+    let Some((record, no, epoch, oldest)) = found else {
+        return Err(StoreError::Fault("a room without a record".into()));
+    };
+    let mut members = HashMap::new();
+    let mut bans = Vec::new();
+    let sql = "SELECT user_id, role, banned FROM people WHERE room_no = ?1 AND (role IS NOT NULL OR banned = 1)";
+    let people = collect(&transaction, sql, [no], |row| {
+        let person = (row.get::<_, String>(0), row.get::<_, Option<i16>>(1), row.get::<_, bool>(2));
+        Ok((person.0.map_err(store_error)?, person.1.map_err(store_error)?, person.2.map_err(store_error)?))
+    })?;
+    for (user, role, banned) in people {
+        let user = rows::user_id(&user)?;
+        if banned {
+            bans.push(user.clone());
+        }
+        if let Some(role) = role {
+            members.insert(user, codes::parse_role(role)?);
+        }
+    }
+    let sql = format!("SELECT {ENTRY} FROM entries e WHERE e.room_no = ?1 ORDER BY e.seq DESC LIMIT ?2");
+    let read = |row: &Row<'_>| row_of(row).map_err(store_error)?.into_entry();
+    let mut recent = collect(&transaction, &sql, params![no, recent], read)?;
+    recent.reverse();
+    transaction.commit().map_err(store_error)?;
+    Ok(Some(OpenedRoom {
+        no: RoomNo(no),
+        room: record,
+        epoch: Epoch(rows::seq_out(epoch)),
+        oldest: rows::seq_out(oldest),
+        members,
+        bans,
+        recent,
+    }))
+}
+
+/// Reads row by row until the page is full, and one further to know whether there are more.
+pub fn page(
+    connection: &mut Connection,
+    room: &RoomId,
+    range: Range,
+    limit: u32,
+    max_bytes: usize,
+) -> Result<Page, StoreError> {
+    let (bound, condition, order) = match range {
+        Range::After(seq) => (rows::seq_in(seq), "e.seq > ?2", "ASC"),
+        Range::Before(seq) => (rows::seq_in(seq), "e.seq < ?2", "DESC"),
+        Range::Newest => (i64::MAX, "e.seq <= ?2", "DESC"),
+    };
+    let sql = format!(
+        "SELECT {ENTRY} FROM entries e WHERE e.room_no = (SELECT no FROM rooms WHERE id = ?1 AND deleted = 0) \
+         AND {condition} ORDER BY e.seq {order} LIMIT ?3"
+    );
+    let limit = limit.max(1) as usize;
+    let mut statement = connection.prepare_cached(&sql).map_err(store_error)?;
+    let look_at = i64::try_from(limit).unwrap_or(i64::MAX).saturating_add(1);
+    let mut found = statement.query(params![room.as_str(), bound, look_at]).map_err(store_error)?;
+    let mut entries: Vec<Entry> = Vec::new();
+    let mut bytes = 0;
+    let mut more = false;
+    while let Some(row) = found.next().map_err(store_error)? {
+        if entries.len() == limit || (!entries.is_empty() && bytes >= max_bytes) {
+            more = true;
+            break;
+        }
+        let row = row_of(row).map_err(store_error)?;
+        bytes += row.text.as_ref().map_or(0, String::len) + row.data.as_ref().map_or(0, String::len);
+        entries.push(row.into_entry()?);
+    }
+    if order == "DESC" {
+        entries.reverse();
+    }
+    Ok(Page { entries, more })
+}
