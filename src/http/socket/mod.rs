@@ -19,7 +19,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use actix_codec::Framed;
-use actix_http::{HttpMessage, Request, StatusCode, h1};
+use actix_http::{Request, StatusCode, h1};
 use actix_rt::net::TcpStream;
 use actix_service::{Service, ServiceFactory};
 use futures_util::future::{LocalBoxFuture, Ready, ready};
