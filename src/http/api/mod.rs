@@ -232,3 +232,6 @@ async fn upgrade_required() -> HttpResponse {
 async fn no_such_address() -> HttpResponse {
     Problem::no_such_address().response()
 }
+
+#[cfg(test)]
+mod tests;
