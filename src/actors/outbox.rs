@@ -63,6 +63,8 @@ pub struct Outbox {
     /// No more frames are taken: closing or broken.
     finished: Cell<bool>,
     broken: Cell<bool>,
+    /// Code of the close frame that was the last one; 0: none.
+    close_code: Cell<u16>,
     /// Bytes have been taken since the flag was last read by [`Outbox::took_progress`].
     progress: Cell<bool>,
     pump: RefCell<Option<Waker>>,
@@ -82,6 +84,7 @@ impl Outbox {
             noted: Cell::new(false),
             finished: Cell::new(false),
             broken: Cell::new(false),
+            close_code: Cell::new(0),
             progress: Cell::new(false),
             pump: RefCell::new(None),
         }
@@ -101,12 +104,13 @@ impl Outbox {
         self.waiting_bytes.get() <= self.budget / 8 && self.push(frame)
     }
 
-    /// Takes `last` (a close frame) as the last one. With `at_once`, everything that waits and has not begun to leave is
-    /// dropped first.
-    pub fn finish(&self, last: Bytes, at_once: bool) {
+    /// Takes `last`, a close frame with this code (0: none), as the last one. With `at_once`, everything that waits and has
+    /// not begun to leave is dropped first.
+    pub fn finish(&self, last: Bytes, code: u16, at_once: bool) {
         if self.finished.get() {
             return;
         }
+        self.close_code.set(code);
         if at_once {
             let mut queue = self.queue.borrow_mut();
             queue.truncate(usize::from(self.begun.get()));
@@ -267,6 +271,11 @@ impl Outbox {
         self.finished.get()
     }
 
+    /// The code of the close frame that was sent or waits; `None`: none yet, or one without a code.
+    pub fn close_code(&self) -> Option<u16> {
+        Some(self.close_code.get()).filter(|&code| code != 0)
+    }
+
     pub fn is_broken(&self) -> bool {
         self.broken.get()
     }
@@ -347,7 +356,7 @@ mod tests {
         outbox.push(big.clone());
         outbox.push(Bytes::from_static(b"never"));
         assert_eq!(outbox.flush(), Flushed::Waiting);
-        outbox.finish(Bytes::from_static(b"bye"), true);
+        outbox.finish(Bytes::from_static(b"bye"), 4201, true);
         assert!(!outbox.push(Bytes::from_static(b"after")));
         let reading = async {
             let mut got = vec![0; big.len() + 3];

@@ -212,12 +212,12 @@ impl SessionCore {
 
     /// Ends the connection once everything that waits is sent.
     pub fn close(&self, closing: Closing) {
-        self.outbox.finish(frame::close(closing), false);
+        self.outbox.finish(frame::close(closing), closing.code, false);
     }
 
     /// Ends the connection with nothing but the close frame.
     pub fn close_at_once(&self, closing: Closing) {
-        self.outbox.finish(frame::close(closing), true);
+        self.outbox.finish(frame::close(closing), closing.code, true);
     }
 }
 

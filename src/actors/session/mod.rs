@@ -148,7 +148,8 @@ impl StreamHandler<Result<Message, ProtocolError>> for Session {
             Ok(Message::Ping(payload)) => self.hub.push(&self.core, frame::pong(&payload)),
             Ok(Message::Pong(_)) => self.core.state.borrow_mut().pings_unanswered = 0,
             Ok(Message::Close(reason)) => {
-                self.core.outbox.finish(frame::close_echo(reason.map(|reason| reason.code.into())), false);
+                let code = reason.map(|reason| u16::from(reason.code));
+                self.core.outbox.finish(frame::close_echo(code), code.unwrap_or_default(), false);
             }
             // The pump hands over whole messages only.
             Ok(Message::Continuation(_) | Message::Nop) => {}
