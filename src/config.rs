@@ -161,7 +161,7 @@ impl Default for Admin {
 
 impl Default for Store {
     fn default() -> Self {
-        Self { url: StoreUrl::Sqlite { path: "data/roundtable.db".into() }, connections: 8 }
+        Self { url: StoreUrl::Sqlite("data/roundtable.db".into()), connections: 8 }
     }
 }
 
@@ -225,5 +225,139 @@ impl Config {
         let config = layers::read(file, environment)?;
         rules::check(&config)?;
         Ok(config)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn from_env(variables: &[(&str, &str)]) -> Result<Config, String> {
+        let environment = variables.iter().map(|(key, value)| ((*key).to_owned(), (*value).to_owned()));
+        Config::from_layers(None, environment).map_err(|invalid| invalid.to_string())
+    }
+
+    fn from_file(text: &str) -> Result<Config, String> {
+        let file = tempfile::NamedTempFile::new().expect("a temporary file");
+        std::fs::write(file.path(), text).expect("written");
+        Config::from_layers(Some(file.path()), []).map_err(|invalid| invalid.to_string())
+    }
+
+    /// As text, since secrets compare by it; `Debug` would mask them.
+    fn text(config: &Config) -> String {
+        serde_json::to_string_pretty(config).expect("maps with text keys")
+    }
+
+    #[test]
+    fn the_documented_defaults_are_the_defaults() {
+        let documented = Config::from_layers(Some(Path::new("config/default.toml")), []).expect("valid");
+        assert_eq!(text(&documented), text(&Config::default()));
+        // Every key stands there, not just none that differs.
+        let toml = std::fs::read_to_string("config/default.toml").expect("readable");
+        let figment = figment::Figment::from(<figment::providers::Toml as figment::providers::Format>::string(&toml));
+        let named: serde_json::Value = figment.extract().expect("a table");
+        assert_eq!(named, serde_json::to_value(Config::default()).expect("maps with text keys"));
+    }
+
+    #[test]
+    fn the_example_for_production_is_valid() {
+        let config = Config::from_layers(Some(Path::new("config/production.toml")), []).expect("valid");
+        assert!(matches!(config.store.url, StoreUrl::Postgres(_)));
+        assert!(!config.cluster.redis_url.is_empty());
+    }
+
+    #[test]
+    fn later_layers_win() {
+        let file = tempfile::NamedTempFile::new().expect("a temporary file");
+        std::fs::write(file.path(), "[limits]\ninflight = 7\nreplay = 8\n[log]\nlevel = \"debug\"").expect("written");
+        let environment = [("ROUNDTABLE__LIMITS__INFLIGHT".to_owned(), "9".to_owned())];
+        let config = Config::from_layers(Some(file.path()), environment).expect("valid");
+        assert_eq!((config.limits.inflight, config.limits.replay, config.limits.stall_s), (9, 8, 60));
+        assert_eq!(config.log.level, "debug");
+    }
+
+    #[test]
+    fn the_environment_reads_as_the_type_of_the_key() {
+        let config = from_env(&[
+            ("ROUNDTABLE__SERVER__ALLOWED_ORIGINS", "https://a.example, http://b.example:81"),
+            ("ROUNDTABLE__SERVER__TRUSTED_PROXIES", "10.0.0.1,192.168.0.0/16,::1"),
+            ("ROUNDTABLE__SERVER__COMPRESSION", "false"),
+            ("ROUNDTABLE__AUTH__JWT__SECRET", "0123456789"),
+            ("ROUNDTABLE__CLUSTER__NAME", "42"),
+            ("ROUNDTABLE__STORE__URL", "postgres://u:p@h/db"),
+            ("ROUNDTABLE__CLUSTER__REDIS_URL", "redis://a,redis://b"),
+            ("ROUNDTABLE__ADMIN__BIND", "[::1]:0"),
+            ("ROUNDTABLE__LOG__LEVEL", "info,roundtable=trace"),
+            ("ROUNDTABLE__LOG__FORMAT", "json"),
+            ("ROUNDTABLE_SOMETHING", "of others"),
+        ])
+        .expect("valid");
+        let origins: Vec<_> = config.server.allowed_origins.iter().map(Origin::as_str).collect();
+        assert_eq!(origins, ["https://a.example", "http://b.example:81"]);
+        assert_eq!(config.server.trusted_proxies.len(), 3);
+        assert!(!config.server.compression);
+        assert_eq!(config.auth.jwt.secret.expose(), "0123456789");
+        assert_eq!(config.cluster.name, "42");
+        assert_eq!(config.cluster.redis_url.kind(), Some(RedisKind::Cluster));
+        assert_eq!(config.log.format, LogFormat::Json);
+        assert!(
+            from_env(&[("ROUNDTABLE__SERVER__ALLOWED_ORIGINS", "")]).expect("valid").server.allowed_origins.is_empty()
+        );
+        assert!(from_env(&[("ROUNDTABLE__CLUSTER__REDIS_URL", "")]).expect("valid").cluster.redis_url.is_empty());
+    }
+
+    #[test]
+    fn what_is_wrong_is_named_in_one_line_with_what_is_allowed() {
+        for (variable, value, parts) in [
+            ("LIMITS__INFLIGHT", "many", ["limits.inflight", "many", "integer"]),
+            ("LIMITS__INFLIGHT", "0", ["limits.inflight", "0", "1 to 65536"]),
+            ("LIMITS__INFLIGHT", "-1", ["limits.inflight", "-1", "integer"]),
+            ("LIMITS__MESSAGES_PER_MINUTE", "5000000000", ["limits.messages_per_minute", "5000000000", "integer"]),
+            ("LIMITS__OUTBOUND_BYTES", "2048", ["limits.outbound_bytes", "2048", "limits.frame_bytes"]),
+            ("SERVER__BIND", "localhost", ["server.bind", "localhost", "address"]),
+            ("SERVER__BIND", "127.0.0.1:9464", ["admin.bind", "127.0.0.1:9464", "server.bind"]),
+            ("SERVER__COMPRESSION", "yes", ["server.compression", "yes", "true or false"]),
+            ("SERVER__ALLOWED_ORIGINS", "https://a,b", ["server.allowed_origins", "b", "https://"]),
+            ("SERVER__TRUSTED_PROXIES", "everyone", ["server.trusted_proxies", "everyone", "10.0.0.0/8"]),
+            ("STORE__URL", "mysql://u:geheim@h/d", ["store.url", "mysql://u:***@h/d", "sqlite://"]),
+            ("CLUSTER__REDIS_URL", "http://x:geheim@h", ["cluster.redis_url", "http://x:***@h", "redis://"]),
+            ("CLUSTER__REDIS_URL", "redis://:geheim@h", ["cluster.redis_url", "redis://:***@h", "sqlite"]),
+            ("CLUSTER__NAME", "{a}", ["cluster.name", "{a}", "A–Z"]),
+            ("LOG__FORMAT", "xml", ["log.format", "xml", "pretty"]),
+            ("LOG__LEVEL", "roundtable=loud", ["log.level", "roundtable=loud", "debug"]),
+            ("LIMITS__INFLIHGT", "3", ["ROUNDTABLE__LIMITS__INFLIHGT", "limits.inflihgt", "unknown"]),
+            ("LIMITS", "3", ["ROUNDTABLE__LIMITS", "limits", "unknown"]),
+            ("LIMITS__INFLIGHT__X", "3", ["ROUNDTABLE__LIMITS__INFLIGHT__X", "limits.inflight.x", "unknown"]),
+            ("AUTH__JWT", "3", ["ROUNDTABLE__AUTH__JWT", "auth.jwt", "unknown"]),
+        ] {
+            let line = from_env(&[(&format!("ROUNDTABLE__{variable}"), value)]).expect_err(variable);
+            assert!(!line.contains('\n') && !line.contains("geheim"), "{line}");
+            for part in parts {
+                assert!(line.contains(part), "{part:?} is not in {line:?}");
+            }
+        }
+    }
+
+    #[test]
+    fn a_file_is_held_to_the_same() {
+        for (file, parts) in [
+            ("[limits]\ninflihgt = 3", ["limits.inflihgt", "unknown", "inflight"]),
+            ("[limit]\ninflight = 3", ["limit", "unknown", "limits"]),
+            ("[limits]\ninflight = \"3\"", ["limits.inflight", "3", "integer"]),
+            ("[limits]\ninflight = -3", ["limits.inflight", "-3", "integer"]),
+            ("[server]\nallowed_origins = [\"*\"]", ["server.allowed_origins", "*", "https://"]),
+            ("[store]\nurl = \"mysql://u:geheim@h/d\"", ["store.url", "***", "postgres://"]),
+            ("[auth.jwt]\nsecret = 7", ["auth.jwt.secret", "***", "string"]),
+            ("limits = 3", ["limits", "3", ""]),
+            ("[limits\n", ["--config", "", ""]),
+        ] {
+            let line = from_file(file).expect_err(file);
+            assert!(!line.contains('\n') && !line.contains("geheim"), "{line}");
+            for part in parts {
+                assert!(line.contains(part), "{part:?} is not in {line:?}");
+            }
+        }
+        let missing = Config::from_layers(Some(Path::new("nowhere.toml")), []).expect_err("no such file").to_string();
+        assert!(missing.contains("nowhere.toml"), "{missing}");
     }
 }

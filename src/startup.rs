@@ -1,1 +1,389 @@
+//! Builds a node from its settings, runs it, and takes it down again in the one drain sequence.
+//!
+//! Threads: the worker threads take connections and run sessions, hubs and rooms; the core thread (the caller's) runs
+//! router, cluster, bus and persistence; the admin listener has a thread of its own.
+//!
+//! Invariant of the drain: not ready → shards handed over → sessions told to go in a spread → everything accepted is
+//! written → lease given back → exit, all within `server.shutdown_s`; each step has its own bound.
 
+use std::path::Path;
+use std::sync::atomic::{AtomicU16, Ordering};
+use std::sync::{Arc, RwLock};
+use std::time::Duration;
+
+use actix::{Actor, Addr, Recipient};
+use actix_rt::Arbiter;
+use tokio::sync::watch;
+use tokio::time::{Instant, sleep, timeout};
+
+use crate::actors::bus::{BusActor, BusPorts};
+use crate::actors::cluster::{ClusterActor, ClusterConfig, RouterPort};
+use crate::actors::envelope::Envelope;
+use crate::actors::hub::{Hub, HubContext};
+use crate::actors::messages::{Describe, DrainShards, Flush, HubIndex, LeaveCluster, ToHub, ToNode};
+use crate::actors::persistence::{PersistenceActor, StoreGate};
+use crate::actors::room::RoomContext;
+use crate::actors::room::feed::Hubs;
+use crate::actors::router::{Connect, RegisterHub, RouterActor};
+use crate::actors::session::rates::MessageRates;
+use crate::auth::Authenticator;
+use crate::config::{Config, StoreUrl};
+use crate::http::admin::{AdminState, Readiness};
+use crate::http::api::{RevokePort, Shared};
+use crate::http::server::{self, BindError};
+use crate::http::socket::Gate;
+use crate::ids::NodeId;
+use crate::infra::loopback::LoopbackBus;
+use crate::infra::postgres::{PostgresOptions, PostgresStore};
+use crate::infra::redis::RedisBus;
+use crate::infra::sqlite::SqliteStore;
+use crate::metrics::Metrics;
+use crate::ports::{ClusterBus, MessageStore, NodeState, StoreError};
+
+/// How often a store that is away at the start is tried.
+const STORE_AGAIN: Duration = Duration::from_millis(500);
+/// How often readiness looks at store and lease.
+const READINESS_EVERY: Duration = Duration::from_millis(500);
+/// How long the store may be silent before the node counts as cut off from it.
+const STORE_SILENCE: Duration = Duration::from_secs(2);
+/// Appends under way at a time.
+const LANES: usize = 2;
+/// The spread of a drain for each session that has to go; bounded by most of `server.shutdown_s`.
+const SPREAD_PER_SESSION: Duration = Duration::from_millis(2);
+
+/// Why a node did not start, or did not stop as it should.
+#[derive(Debug, thiserror::Error)]
+pub enum StartError {
+    #[error(transparent)]
+    Bind(#[from] BindError),
+    #[error("{0}")]
+    Store(StoreError),
+    #[error("{0}")]
+    Setting(String),
+    #[error("the server could not be started: {0}")]
+    Server(#[from] std::io::Error),
+}
+
+/// The store that the settings name; does not connect yet.
+///
+/// # Errors
+/// Where the file can't be opened or the address makes no sense.
+pub fn store(config: &Config) -> Result<Arc<dyn MessageStore>, StartError> {
+    match &config.store.url {
+        StoreUrl::Sqlite { path } => Ok(Arc::new(SqliteStore::open(Path::new(path)).map_err(StartError::Store)?)),
+        StoreUrl::Postgres { url } => {
+            let options =
+                PostgresOptions { connections: config.store.connections as u32, ..PostgresOptions::default() };
+            Ok(Arc::new(PostgresStore::connect(url.expose(), options).map_err(StartError::Store)?))
+        }
+    }
+}
+
+fn bus(config: &Config) -> Result<Arc<dyn ClusterBus>, StartError> {
+    if config.cluster.redis_url.is_empty() {
+        return Ok(Arc::new(LoopbackBus::new()));
+    }
+    let urls: Vec<&str> = config.cluster.redis_url.urls().collect();
+    let bus = RedisBus::new(&urls.join(","), &config.cluster.name).map_err(StartError::Setting)?;
+    Ok(Arc::new(bus))
+}
+
+/// A run of the process is a node of its own: a restarted one is another.
+fn node_id() -> NodeId {
+    let id = format!("n-{:012x}", rand::random::<u64>() & 0xffff_ffff_ffff);
+    NodeId::parse(&id).expect("hexadecimal digits make a node id")
+}
+
+/// Serves until SIGTERM or SIGINT, then drains. Runs on the caller's thread, inside an actix system.
+///
+/// # Errors
+/// Where an address is taken, a setting can't be used, or the store refuses for good.
+pub async fn run(config: Config) -> Result<(), StartError> {
+    let public = server::bind(config.server.bind)?;
+    let admin = server::bind(config.admin.bind)?;
+    let (config, metrics, node) = (Arc::new(config), Metrics::new(), node_id());
+    let (store, bus) = (store(&config)?, bus(&config)?);
+    tracing::info!(node.id = %node, http = %public.address, admin = %admin.address, "node.starting");
+
+    let core = Core::start(&config, node.clone(), store.clone(), bus.clone(), metrics.clone());
+    let readiness = Arc::new(Readiness::default());
+    let (drain, drain_asked) = watch::channel(false);
+    let in_cluster = !config.cluster.redis_url.is_empty();
+    let admin_server = server::admin(
+        admin,
+        AdminState {
+            readiness: readiness.clone(),
+            metrics: metrics.clone(),
+            store: store.clone(),
+            bus: in_cluster.then(|| bus.clone()),
+            cluster: core.cluster.clone().recipient(),
+            drain: Arc::new(move || {
+                drain.send_replace(true);
+            }),
+        },
+    )?;
+    let admin_handle = admin_server.handle();
+    actix_rt::spawn(admin_server);
+
+    let mut stop = Stop { drain_asked, signalled: signals() };
+    if migrate_until_done(&store, &mut stop).await {
+        let auth = Authenticator::new(&config.auth, store.clone()).map_err(|e| StartError::Setting(e.to_string()))?;
+        let context = HubContext {
+            node,
+            router: core.router.clone().recipient(),
+            store: store.clone(),
+            auth: Arc::new(auth),
+            rates: Arc::new(MessageRates::new(config.limits.messages_per_minute, config.limits.messages_burst)),
+            config: config.clone(),
+            metrics: metrics.clone(),
+        };
+        let gate = Gate::new(config.limits.connections_per_ip);
+        let public_server = core.serve(public, context, gate.clone())?;
+        let public_handle = public_server.handle();
+        actix_rt::spawn(public_server);
+        core.watch_readiness(readiness.clone(), gate.clone(), in_cluster);
+        tracing::info!("node.serving");
+
+        stop.asked().await;
+        core.drain(&readiness, &gate, Duration::from_secs(config.server.shutdown_s)).await;
+        stop.signalled().await;
+        core.leave().await;
+        timeout(Duration::from_secs(1), public_handle.stop(false)).await.ok();
+    }
+    timeout(Duration::from_secs(1), admin_handle.stop(false)).await.ok();
+    tracing::info!("node.stopped");
+    Ok(())
+}
+
+/// Runs the migrations; tries again while the store is away. False: asked to stop before it was done.
+async fn migrate_until_done(store: &Arc<dyn MessageStore>, stop: &mut Stop) -> bool {
+    let mut said = false;
+    loop {
+        match store.migrate().await {
+            Ok(done) => {
+                if !done.is_empty() {
+                    tracing::info!(migrations = ?done, "store.migrated");
+                }
+                return true;
+            }
+            Err(error) => {
+                if !std::mem::replace(&mut said, true) {
+                    tracing::warn!(error = %error, "store.away");
+                }
+            }
+        }
+        tokio::select! {
+            () = sleep(STORE_AGAIN) => {}
+            () = stop.signalled() => return false,
+        }
+    }
+}
+
+/// What ends a node: a signal, or (for the drain alone) the admin listener.
+struct Stop {
+    drain_asked: watch::Receiver<bool>,
+    signalled: watch::Receiver<bool>,
+}
+
+impl Stop {
+    /// A drain is wanted.
+    async fn asked(&mut self) {
+        let (drain, signal) = (&mut self.drain_asked, &mut self.signalled);
+        tokio::select! {
+            _ = drain.wait_for(|asked| *asked) => {}
+            _ = signal.wait_for(|asked| *asked) => {}
+        }
+    }
+
+    /// The process is to end.
+    async fn signalled(&mut self) {
+        if self.signalled.wait_for(|asked| *asked).await.is_err() {
+            // Signals can't be listened to: only a kill ends the process.
+            std::future::pending::<()>().await;
+        }
+    }
+}
+
+fn signals() -> watch::Receiver<bool> {
+    use tokio::signal::unix::{SignalKind, signal};
+    let (tell, told) = watch::channel(false);
+    for kind in [SignalKind::terminate(), SignalKind::interrupt()] {
+        match signal(kind) {
+            Ok(mut signals) => {
+                let tell = tell.clone();
+                actix_rt::spawn(async move {
+                    signals.recv().await;
+                    tracing::info!("node.signalled");
+                    tell.send_replace(true);
+                });
+            }
+            Err(error) => tracing::error!(error = %error, "signals can't be listened to"),
+        }
+    }
+    told
+}
+
+/// The actors of the core thread.
+struct Core {
+    config: Arc<Config>,
+    metrics: Arc<Metrics>,
+    node: NodeId,
+    store: Arc<dyn MessageStore>,
+    bus: Arc<dyn ClusterBus>,
+    hubs: Hubs,
+    router: Addr<RouterActor>,
+    cluster: Addr<ClusterActor>,
+    persistence: Addr<PersistenceActor>,
+    to_nodes: Recipient<ToNode>,
+    gate: StoreGate,
+}
+
+impl Core {
+    fn start(
+        config: &Arc<Config>,
+        node: NodeId,
+        store: Arc<dyn MessageStore>,
+        bus: Arc<dyn ClusterBus>,
+        metrics: Arc<Metrics>,
+    ) -> Self {
+        let hubs: Hubs = Arc::new(RwLock::new(Vec::new()));
+        let gate = StoreGate::default();
+        let persistence = PersistenceActor::new(store.clone(), gate.clone(), LANES, metrics.clone()).start();
+        let router = RouterActor::new(hubs.clone()).start();
+        let ports = RouterPort {
+            owners: router.clone().recipient(),
+            lost: router.clone().recipient(),
+            release: router.clone().recipient(),
+        };
+        let lease = Duration::from_millis(config.cluster.lease_ms);
+        let cluster =
+            ClusterActor::new(ClusterConfig { node: node.clone(), lease }, bus.clone(), ports, metrics.clone()).start();
+        let bus_ports = BusPorts {
+            frames: router.clone().recipient(),
+            broken: router.clone().recipient(),
+            news: cluster.clone().recipient(),
+        };
+        let to_nodes =
+            BusActor::new(node.clone(), bus.clone(), bus_ports, metrics.clone()).start_with_inbox().recipient();
+        let rooms = RoomContext {
+            node: node.clone(),
+            store: store.clone(),
+            gate: gate.clone(),
+            hubs: hubs.clone(),
+            append: persistence.clone().recipient(),
+            marks: persistence.clone().recipient(),
+            bus: to_nodes.clone(),
+            news: router.clone().recipient(),
+            metrics: metrics.clone(),
+        };
+        router.do_send(Connect { rooms: Arc::new(rooms), released: cluster.clone().recipient() });
+        Self { config: config.clone(), metrics, node, store, bus, hubs, router, cluster, persistence, to_nodes, gate }
+    }
+}
+
+impl Core {
+    /// Starts the worker threads; each registers its hub with the router before it takes a connection.
+    fn serve(
+        &self,
+        listener: server::Listener,
+        context: HubContext,
+        gate: Arc<Gate>,
+    ) -> Result<actix_server::Server, StartError> {
+        let shared = Shared::new(&self.config, self.revoke_port());
+        let (router, next) = (self.router.clone(), Arc::new(AtomicU16::new(0)));
+        let start_worker = Arc::new(move || {
+            let index = HubIndex(next.fetch_add(1, Ordering::Relaxed));
+            let (recipient, hub) = Hub::start(index, context.clone());
+            router.do_send(RegisterHub { index, hub: recipient, arbiter: Arbiter::current() });
+            hub
+        });
+        Ok(server::public(listener, self.config.server.workers, shared, gate, start_worker)?)
+    }
+
+    /// Tells this node's and every other node's hubs that a login was revoked.
+    fn revoke_port(&self) -> RevokePort {
+        let (hubs, cluster, to_nodes) = (self.hubs.clone(), self.cluster.clone(), self.to_nodes.clone());
+        let node = self.node.clone();
+        Arc::new(move |secret_hash| {
+            for hub in hubs.read().iter().flat_map(|hubs| hubs.iter()).flatten() {
+                hub.do_send(ToHub::Revoke { secret_hash });
+            }
+            let (cluster, to_nodes, node) = (cluster.clone(), to_nodes.clone(), node.clone());
+            actix_rt::spawn(async move {
+                let Ok(status) = cluster.send(Describe).await else { return };
+                let envelope = Envelope::Revoke(secret_hash).encode();
+                for (record, alive) in status.nodes {
+                    if alive && record.id != node {
+                        to_nodes.do_send(ToNode { node: record.id, envelope: envelope.clone() });
+                    }
+                }
+            });
+        })
+    }
+
+    /// Keeps readiness true to the store and, in a cluster, to the lease.
+    fn watch_readiness(&self, readiness: Arc<Readiness>, gate: Arc<Gate>, in_cluster: bool) {
+        let (store, cluster, store_gate, metrics) =
+            (self.store.clone(), self.cluster.clone(), self.gate.clone(), self.metrics.clone());
+        actix_rt::spawn(async move {
+            let mut answered = Instant::now();
+            let mut starting = true;
+            loop {
+                if matches!(timeout(STORE_SILENCE, store.ping()).await, Ok(Ok(()))) {
+                    answered = Instant::now();
+                }
+                let lost = !store_gate.is_open() || answered.elapsed() > STORE_SILENCE;
+                readiness.set_store_lost(lost);
+                metrics.store_up.set(i64::from(!lost));
+                if let Ok(status) = cluster.send(Describe).await {
+                    readiness.set_redis_lost(in_cluster && !status.leased);
+                    if starting && status.state != NodeState::Starting {
+                        starting = false;
+                        readiness.started();
+                        gate.set_open(true);
+                        tracing::info!("node.ready");
+                    }
+                }
+                metrics.ready.set(i64::from(readiness.reasons().is_empty()));
+                sleep(if starting { READINESS_EVERY / 10 } else { READINESS_EVERY }).await;
+            }
+        });
+    }
+
+    /// The drain, as far as it goes without the end of the process. Takes at most about four fifths of `within`.
+    async fn drain(&self, readiness: &Readiness, gate: &Gate, within: Duration) {
+        let began = Instant::now();
+        readiness.draining();
+        gate.set_open(false);
+        self.metrics.ready.set(0);
+        let sessions = self.metrics.sessions.get().max(0) as u32;
+        tracing::info!(sessions, "drain.began");
+        if timeout(within.mul_f32(0.3), self.cluster.send(DrainShards)).await.is_err() {
+            tracing::warn!("drain.shards.unfinished");
+        }
+        let handed_over = began.elapsed();
+        let spread = (SPREAD_PER_SESSION * sessions).min(within.mul_f32(0.4));
+        for hub in self.hubs.read().iter().flat_map(|hubs| hubs.iter()).flatten() {
+            hub.do_send(ToHub::Drain { over_ms: spread.as_millis() as u64 });
+        }
+        let patience = Instant::now() + spread + within.mul_f32(0.1);
+        while self.metrics.sessions.get() > 0 && Instant::now() < patience {
+            sleep(Duration::from_millis(20)).await;
+        }
+        if timeout(within.mul_f32(0.1), self.persistence.send(Flush)).await.is_err() {
+            tracing::warn!("drain.flush.unfinished");
+        }
+        tracing::info!(
+            shards_ms = handed_over.as_millis() as u64,
+            total_ms = began.elapsed().as_millis() as u64,
+            left = self.metrics.sessions.get(),
+            "drain.ended"
+        );
+    }
+
+    async fn leave(&self) {
+        if timeout(Duration::from_secs(1), self.cluster.send(LeaveCluster)).await.is_err() {
+            tracing::warn!("the lease could not be given back; it runs out by itself");
+        }
+    }
+}

@@ -8,10 +8,11 @@ use std::sync::{Arc, OnceLock};
 use actix::{Message, Recipient};
 use bytes::Bytes;
 
+use crate::actors::envelope::{Envelope, PeerMessage};
 use crate::domain::command::{Caller, Command, Eviction, Hint, Reply, Signal};
 use crate::entry::Entry;
-use crate::ids::{NodeId, RoomId, Seq, ShardId};
-use crate::ports::{NodeRecord, NodeState};
+use crate::ids::{NodeId, RoomId, Seq, ShardId, UserId};
+use crate::ports::{Appended, NodeRecord, NodeState, RoomAppend, StoreError};
 use crate::refusal::Refusal;
 
 // ------------------------------------------------------------------------------------------------- session ↔ room
@@ -50,7 +51,8 @@ pub enum ToRoom {
     Signal { caller: Caller, signal: Signal },
     /// A cursor (or several at the same place) needs the entries behind `after`; answered with [`ToHub::Fetched`].
     Fetch { hub: HubIndex, after: Seq, max_bytes: usize },
-    /// A subscription that this room admitted is over.
+    /// A subscription is over: exactly one for each `Admitted` to an `Admit {subscribe: true}`, whatever ended it (the
+    /// client, the session's end before or after the answer, a second subscribe, an `Evict`).
     Unsubscribed { hub: HubIndex, caller: Caller },
     /// Answer to [`ToHub::Release`]: whether this hub let go of its handle.
     Released { hub: HubIndex, token: u64, released: bool },
@@ -121,17 +123,18 @@ pub enum ToHub {
         room: RoomId,
         hint: Hint,
     },
-    /// Ends this user's (`None`: everybody's) subscriptions to the room.
+    /// Ends this user's (`None`: everybody's) subscriptions to the room; each is answered with `Unsubscribed`.
     Evict {
         room: RoomId,
-        user: Option<crate::ids::UserId>,
+        user: Option<UserId>,
         why: Eviction,
     },
     /// The room is idle and would like to stop: let go of the handle if nothing uses it; answered with
-    /// [`ToRoom::Released`] through that handle.
+    /// [`ToRoom::Released`] to `reply`, which nobody keeps.
     Release {
         room: RoomId,
         token: u64,
+        reply: Recipient<ToRoom>,
     },
     /// A login was revoked: its sessions on this thread close with 4003.
     Revoke {
@@ -200,6 +203,11 @@ pub enum BusNews {
 #[rtype(result = "()")]
 pub struct DrainShards;
 
+/// To the cluster: end this node's lease and take no part any more; answered when that is done or has failed.
+#[derive(Clone, Debug, Message)]
+#[rtype(result = "()")]
+pub struct LeaveCluster;
+
 /// To the cluster: its part of `GET /cluster` and of readiness.
 #[derive(Clone, Debug, Message)]
 #[rtype(result = "ClusterStatus")]
@@ -209,7 +217,7 @@ pub struct Describe;
 pub struct ClusterStatus {
     pub node: NodeId,
     pub state: NodeState,
-    /// Every node seen lately: with a living lease, or lost less than a minute ago (`None`).
+    /// Every node seen lately: with a living lease (`true`), or lost less than a minute ago (`false`).
     pub nodes: Vec<(NodeRecord, bool)>,
     /// One owner or nobody a shard, in shard order.
     pub owners: Vec<Option<NodeId>>,
@@ -227,3 +235,83 @@ pub struct ToNode {
     pub node: NodeId,
     pub envelope: Bytes,
 }
+
+/// To the router, from the bus: what another node sent, in the order of its link.
+#[derive(Debug, Message)]
+#[rtype(result = "()")]
+pub struct FromNode {
+    pub node: NodeId,
+    pub envelopes: Vec<Envelope>,
+}
+
+/// To the router, from the bus: something that `node` (`None`: any node) sent here was lost, or may have been.
+#[derive(Clone, Debug, Message)]
+#[rtype(result = "()")]
+pub struct LinkBroken {
+    pub node: Option<NodeId>,
+}
+
+// ------------------------------------------------------------------------------------------------- router ↔ room
+
+/// To a room, from the router.
+#[derive(Debug, Message)]
+#[rtype(result = "()")]
+pub enum RoomControl {
+    /// Who is to own the room's shard now, as far as this node knows.
+    Owner(Option<NodeId>),
+    /// Stop writing: finish the append under way, say [`RoomNews::Fenced`], hold what comes in.
+    Release,
+    /// A node is gone, with its mirror and its users.
+    NodeLost(NodeId),
+    /// Something from that node (`None`: any) may be lost.
+    LinkBroken(Option<NodeId>),
+    Peer {
+        from: NodeId,
+        message: PeerMessage,
+    },
+    /// Answer to [`RoomNews::Idle`]: how often the room was handed out so far.
+    HandedOut(u64),
+    /// Answer to [`RoomNews::Stopping`]: nobody can have a handle, stop now (or else: stay).
+    Stop(bool),
+}
+
+/// To the router, from a room.
+#[derive(Debug, Message)]
+#[rtype(result = "()")]
+pub enum RoomNews {
+    /// Nothing of this room is being written here any more, after [`RoomControl::Release`].
+    Fenced(RoomId),
+    /// The room has nothing to do and would like to stop.
+    Idle(RoomId),
+    /// Every hub let go of the handle; stop if it was not handed out since it was `handed_out` times.
+    Stopping { room: RoomId, handed_out: u64 },
+}
+
+// -------------------------------------------------------------------------------------------------- persistence
+
+/// To the persistence actor. Credit: one a room.
+#[derive(Debug, Message)]
+#[rtype(result = "()")]
+pub struct Append {
+    pub append: RoomAppend,
+    pub reply: Recipient<AppendDone>,
+}
+
+/// Answer to [`Append`], always, within a bounded time.
+#[derive(Debug, Message)]
+#[rtype(result = "()")]
+pub struct AppendDone(pub Result<Appended, StoreError>);
+
+/// To the persistence actor: written behind, coalesced by reader and room.
+#[derive(Clone, Debug, Message)]
+#[rtype(result = "()")]
+pub struct ReadMark {
+    pub room: RoomId,
+    pub user: UserId,
+    pub seq: Seq,
+}
+
+/// To the persistence actor: answered when everything accepted so far is written (or can't be).
+#[derive(Clone, Debug, Message)]
+#[rtype(result = "()")]
+pub struct Flush;

@@ -141,7 +141,7 @@ impl Outbox {
             let written = if queue.len() == 1 {
                 self.socket.try_write(&queue[0])
             } else {
-                let mut slices = [const { IoSlice::new(&[]) }; SLICES];
+                let mut slices = [IoSlice::new(&[]); SLICES];
                 let count = queue.len().min(SLICES);
                 for (slice, frame) in slices.iter_mut().zip(queue.iter()) {
                     *slice = IoSlice::new(frame);

@@ -17,7 +17,7 @@ pub(super) fn check(config: &Config) -> Result<(), Invalid> {
         ));
     }
     range("store.connections", store.connections as u64, 2, 1_000)?;
-    if !cluster.redis_url.is_empty() && matches!(store.url, StoreUrl::Sqlite { .. }) {
+    if !cluster.redis_url.is_empty() && matches!(store.url, StoreUrl::Sqlite(_)) {
         let url = cluster.redis_url.urls().collect::<Vec<_>>().join(",");
         return Err(Invalid::new(
             "cluster.redis_url",

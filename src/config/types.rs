@@ -3,6 +3,7 @@
 use std::fmt;
 use std::net::IpAddr;
 use std::ops::Deref;
+use std::path::PathBuf;
 use std::str::FromStr;
 
 use ipnet::IpNet;
@@ -118,9 +119,9 @@ impl FromStr for Network {
 #[derive(Clone, PartialEq, Eq)]
 pub enum StoreUrl {
     /// Relative to the working directory.
-    Sqlite { path: String },
+    Sqlite(PathBuf),
     /// The whole URL.
-    Postgres { url: Secret },
+    Postgres(Secret),
 }
 
 as_text!(StoreUrl);
@@ -134,13 +135,13 @@ impl FromStr for StoreUrl {
             return if path.is_empty() || path.contains(['?', '#', '\0']) {
                 Err(rule)
             } else {
-                Ok(Self::Sqlite { path: path.to_owned() })
+                Ok(Self::Sqlite(PathBuf::from(path)))
             };
         }
         if text.starts_with("postgres://") || text.starts_with("postgresql://") {
             let parsed: Result<tokio_postgres::Config, _> = text.parse();
             return match parsed {
-                Ok(parsed) if !parsed.get_hosts().is_empty() => Ok(Self::Postgres { url: Secret::new(text) }),
+                Ok(parsed) if !parsed.get_hosts().is_empty() => Ok(Self::Postgres(Secret::new(text))),
                 _ => Err(rule),
             };
         }
@@ -151,8 +152,8 @@ impl FromStr for StoreUrl {
 impl Serialize for StoreUrl {
     fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
         match self {
-            Self::Sqlite { path } => serializer.collect_str(&format_args!("sqlite://{path}")),
-            Self::Postgres { url } => serializer.serialize_str(url.expose()),
+            Self::Sqlite(path) => serializer.collect_str(&format_args!("sqlite://{}", path.display())),
+            Self::Postgres(url) => serializer.serialize_str(url.expose()),
         }
     }
 }
@@ -160,8 +161,8 @@ impl Serialize for StoreUrl {
 impl fmt::Debug for StoreUrl {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
-            Self::Sqlite { path } => write!(f, "\"sqlite://{path}\""),
-            Self::Postgres { url } => fmt::Debug::fmt(&masked(url.expose()), f),
+            Self::Sqlite(path) => write!(f, "\"sqlite://{}\"", path.display()),
+            Self::Postgres(url) => fmt::Debug::fmt(&masked(url.expose()), f),
         }
     }
 }

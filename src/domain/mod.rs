@@ -1,6 +1,15 @@
 //! What the server decides, apart from doing it: no IO, no clock, no randomness, no actix. Inputs (time among them) go
 //! in, effects come out, so that a seeded simulation can drive all of it.
 
+pub mod append;
 pub mod command;
 pub mod cursor;
 pub mod gather;
+pub mod lease;
+pub mod membership;
+pub mod owner;
+pub mod placement;
+pub mod presence;
+pub mod ring;
+pub mod rules;
+pub mod stream;

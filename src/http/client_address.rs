@@ -53,7 +53,10 @@ fn forwarded_for(element: &str) -> Option<&str> {
 fn parse(text: &str) -> Option<IpAddr> {
     let text = text.trim().trim_matches('"');
     let bare = text.strip_prefix('[').and_then(|rest| rest.strip_suffix(']')).unwrap_or(text);
-    bare.parse().ok().or_else(|| text.parse::<SocketAddr>().ok().map(|address| address.ip())).map(|ip| ip.to_canonical())
+    bare.parse()
+        .ok()
+        .or_else(|| text.parse::<SocketAddr>().ok().map(|address| address.ip()))
+        .map(|ip| ip.to_canonical())
 }
 
 #[cfg(test)]
@@ -78,7 +81,10 @@ mod tests {
         assert_eq!(client("10.0.0.1", &[("x-forwarded-for", "9.9.9.9, rubbish")]), "10.0.0.1");
         assert_eq!(client("10.0.0.1", &[]), "10.0.0.1");
         assert_eq!(client("::ffff:10.0.0.1", &[("x-forwarded-for", "2001:db8::1")]), "2001:db8::1");
-        assert_eq!(client("::1", &[("forwarded", "for=\"[2001:db8::2]:123\";proto=https, for=10.2.2.2")]), "2001:db8::2");
+        assert_eq!(
+            client("::1", &[("forwarded", "for=\"[2001:db8::2]:123\";proto=https, for=10.2.2.2")]),
+            "2001:db8::2"
+        );
         assert_eq!(client("10.0.0.1", &[("forwarded", "for=7.7.7.7"), ("x-forwarded-for", "9.9.9.9")]), "9.9.9.9");
     }
 }

@@ -1,7 +1,9 @@
 //! What carries out the ports: stores and buses.
 
-pub mod changes;
-pub mod codes;
+mod changes;
+mod codes;
+pub mod loopback;
 pub mod postgres;
-pub mod rows;
+pub mod redis;
+mod rows;
 pub mod sqlite;

@@ -361,7 +361,9 @@ impl Hub {
             let overdue: Vec<(u32, Seq)> = state
                 .rooms
                 .iter()
-                .flat_map(|(slot, room)| room.fetches.iter().map(move |(&after, fetch)| (slot as u32, after, fetch.since)))
+                .flat_map(|(slot, room)| {
+                    room.fetches.iter().map(move |(&after, fetch)| (slot as u32, after, fetch.since))
+                })
                 .filter(|&(.., since)| since + FETCH_WITHIN <= now)
                 .map(|(slot, after, _)| (slot, after))
                 .collect();
@@ -431,7 +433,7 @@ impl Hub {
         }
     }
 
-    /// The room ends subscriptions; it has forgotten them itself.
+    /// The room ends subscriptions.
     pub(super) fn evict(&self, id: &RoomId, user: Option<&UserId>, why: Eviction) {
         let mut state = self.state.borrow_mut();
         let Some((slot, _)) = state.known_room(id) else { return };
@@ -449,8 +451,7 @@ impl Hub {
     }
 
     pub(super) fn evict_reader(&self, state: &mut State, core: &Rc<SessionCore>, slot: u32, why: Eviction) {
-        let Some(at) = core.state.borrow().reader(slot) else { return };
-        self.remove_reader(state, slot, at as usize);
+        self.leave_room(state, core, slot, &[]);
         let room = state.rooms[slot as usize].id.clone();
         self.send(core, &ServerFrame::Unsubscribed { room, code: why.as_str() }, None);
     }

@@ -42,7 +42,8 @@ impl Hub {
         for (_, core) in &state.sessions {
             self.send(core, &notice, None);
         }
-        state.drain = Some(Drain { begin: Instant::now(), over, total: staying.len(), staying, leaving: VecDeque::new() });
+        state.drain =
+            Some(Drain { begin: Instant::now(), over, total: staying.len(), staying, leaving: VecDeque::new() });
         drop(state);
         self.sweep_drain();
     }

@@ -164,7 +164,12 @@ impl Hub {
     // ---- sessions
 
     /// Takes a new connection in. `identity`: by the upgrade's credentials.
-    pub fn open(&self, wire: Wire, socket: tokio::net::tcp::OwnedWriteHalf, identity: Option<Identity>) -> Rc<SessionCore> {
+    pub fn open(
+        &self,
+        wire: Wire,
+        socket: tokio::net::tcp::OwnedWriteHalf,
+        identity: Option<Identity>,
+    ) -> Rc<SessionCore> {
         let now = self.now();
         let mut state = self.state.borrow_mut();
         state.generation = state.generation.wrapping_add(1);
@@ -278,7 +283,7 @@ impl Hub {
             ToHub::Fetched { room, after, entries, head } => self.fetched(&room, after, entries, head),
             ToHub::Hint { room, hint } => self.hint(&room, hint),
             ToHub::Evict { room, user, why } => self.evict(&room, user.as_ref(), why),
-            ToHub::Release { room, token } => self.release(&room, token),
+            ToHub::Release { room, token, reply } => self.release(&room, token, &reply),
             ToHub::Revoke { secret_hash } => self.revoke(&secret_hash),
             ToHub::Drain { over_ms } => self.drain(Duration::from_millis(over_ms)),
         }

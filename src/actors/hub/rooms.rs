@@ -12,7 +12,7 @@ use tokio::sync::oneshot;
 
 use super::delivery::{Fetch, ReadState, Reader};
 use super::{Hub, State};
-use crate::actors::messages::{Lookup, LogEntry, Origin, SessionKey, ToRoom};
+use crate::actors::messages::{LogEntry, Lookup, Origin, SessionKey, ToRoom};
 use crate::actors::session::core::{Asked, SessionCore};
 use crate::domain::command::{Caller, Command, Reply, Signal};
 use crate::ids::{RoomId, Seq};
@@ -227,20 +227,25 @@ impl Hub {
     }
 
     /// A room would like to stop.
-    pub(super) fn release(&self, id: &RoomId, token: u64) {
+    pub(super) fn release(&self, id: &RoomId, token: u64, reply: &Recipient<ToRoom>) {
         let mut state = self.state.borrow_mut();
-        let Some((slot, room)) = state.known_room(id) else { return };
-        let released = room.is_idle();
-        if let Some(handle) = &room.handle {
-            handle.do_send(ToRoom::Released { hub: self.index, token, released });
-        }
-        if released {
+        let known = state.known_room(id).map(|(slot, room)| (slot, room.is_idle()));
+        let released = known.is_none_or(|(_, idle)| idle);
+        reply.do_send(ToRoom::Released { hub: self.index, token, released });
+        if let Some((slot, true)) = known {
             state.forget_room(slot);
         }
     }
 
     /// Sends a session's request to a room; it is answered in [`Hub::answers`], or by the sweep when that takes too long.
-    pub fn request(&self, core: &Rc<SessionCore>, reference: Option<u64>, room: &RoomId, command: Command, kind: Asked) {
+    pub fn request(
+        &self,
+        core: &Rc<SessionCore>,
+        reference: Option<u64>,
+        room: &RoomId,
+        command: Command,
+        kind: Asked,
+    ) {
         let Some(caller) = core.caller().cloned() else { return };
         let corr = core.state.borrow_mut().ask(reference, room.clone(), kind);
         let mut state = self.state.borrow_mut();

@@ -99,11 +99,7 @@ impl Hub {
     }
 
     /// Answers what a room should have answered.
-    fn expire_requests(
-        &self,
-        core: &Rc<SessionCore>,
-        session: &mut crate::actors::session::core::SessionState,
-    ) {
+    fn expire_requests(&self, core: &Rc<SessionCore>, session: &mut crate::actors::session::core::SessionState) {
         if session.pending.is_empty() {
             return;
         }
@@ -114,7 +110,8 @@ impl Hub {
             .filter(|pending| pending.kind.counts() && now.duration_since(pending.since) >= ANSWER_WITHIN)
             .map(|pending| pending.corr)
             .collect();
-        for mut pending in overdue.into_iter().filter_map(|corr| session.answered(corr)) {
+        for corr in overdue {
+            let Some(mut pending) = session.answered(corr) else { continue };
             let refusal = Refusal::unavailable("the room did not answer in time; repeat with the same id");
             self.send(core, &ServerFrame::Error(refusal), pending.reference);
             if let Asked::Subscribe { unsubscribes, .. } = &pending.kind {

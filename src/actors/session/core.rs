@@ -131,7 +131,14 @@ impl Asked {
 pub const SIGNALS: u8 = 100;
 
 impl SessionCore {
-    pub fn new(key: SessionKey, wire: Wire, outbox: Outbox, identity: Option<Identity>, now: Tick, ping_in: Tick) -> Self {
+    pub fn new(
+        key: SessionKey,
+        wire: Wire,
+        outbox: Outbox,
+        identity: Option<Identity>,
+        now: Tick,
+        ping_in: Tick,
+    ) -> Self {
         Self {
             key,
             wire,
@@ -261,9 +268,11 @@ impl SessionState {
 
     /// The `subscribe` to this room that was sent last and is not answered.
     pub fn pending_subscribe(&mut self, room: &RoomId) -> Option<&mut Vec<Option<u64>>> {
-        self.pending.iter_mut().rev().filter(|pending| pending.room == *room).find_map(|pending| match &mut pending.kind {
-            Asked::Subscribe { unsubscribes, .. } => Some(unsubscribes),
-            _ => None,
+        self.pending.iter_mut().rev().filter(|pending| pending.room == *room).find_map(|pending| {
+            match &mut pending.kind {
+                Asked::Subscribe { unsubscribes, .. } => Some(unsubscribes),
+                _ => None,
+            }
         })
     }
 }

@@ -80,7 +80,9 @@ impl Session {
         match (token, by_upgrade) {
             (Some(token), _) => self.check(reference, token),
             (None, Some(identity)) => welcome(&self.hub, &self.core, reference, &identity),
-            (None, None) => self.turn_away(reference, Refusal::unauthenticated("neither hello nor the upgrade had credentials")),
+            (None, None) => {
+                self.turn_away(reference, Refusal::unauthenticated("neither hello nor the upgrade had credentials"))
+            }
         }
     }
 

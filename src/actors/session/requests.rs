@@ -10,7 +10,7 @@ use crate::domain::command::{Command, Signal};
 use crate::domain::cursor::Wish;
 use crate::ids::RoomId;
 use crate::ports::Range;
-use crate::protocol::{Accepted, Bound, Request, ServerFrame, From};
+use crate::protocol::{Accepted, Bound, From, Request, ServerFrame};
 use crate::refusal::Refusal;
 
 /// When to try again after the inflight window was full, in milliseconds.

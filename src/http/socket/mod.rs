@@ -19,7 +19,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use actix_codec::Framed;
-use actix_http::{Request, StatusCode, h1};
+use actix_http::{HttpMessage, Request, StatusCode, h1};
 use actix_rt::net::TcpStream;
 use actix_service::{Service, ServiceFactory};
 use futures_util::future::{LocalBoxFuture, Ready, ready};
@@ -27,7 +27,8 @@ use ipnet::IpNet;
 use socket2::SockRef;
 use tokio::io::AsyncWriteExt;
 
-use self::gate::{Closed, Gate, Ticket};
+pub use self::gate::Gate;
+use self::gate::{Closed, Ticket};
 use self::handshake::{Agreed, Rejected};
 use super::client_address::client_ip;
 use crate::actors::frame::Wire;

@@ -8,7 +8,6 @@
 //! take its answers is not given more.
 
 use std::cell::RefCell;
-use std::future::Future;
 use std::io;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::pin::Pin;

@@ -1,3 +1,43 @@
-//! What the tests need around the server: the real things it talks to, started and ended by the tests themselves.
+//! What the tests stand on: whole nodes as processes, real servers beside them, people with verbs, a checker of
+//! histories. Everything waits with a deadline; nothing sleeps to synchronise; each test ends only what it started.
 
+pub mod api;
+pub mod checker;
+pub mod cluster;
+pub mod load;
+pub mod node;
+pub mod person;
+pub mod ports;
 pub mod postgres;
+pub mod proxy;
+pub mod raw;
+pub mod redis;
+pub mod tokens;
+
+use std::future::Future;
+use std::time::Duration;
+
+/// Longest wait for anything that should happen at once. Generous, since the machine may be busy with other tests: it
+/// decides when a test fails, never whether it passes.
+pub const PATIENCE: Duration = Duration::from_secs(30);
+
+/// Awaits `future`; fails the test with `what` where it takes longer than [`PATIENCE`].
+pub async fn within<T>(what: &str, future: impl Future<Output = T>) -> T {
+    match tokio::time::timeout(PATIENCE, future).await {
+        Ok(value) => value,
+        Err(_) => panic!("not within {PATIENCE:?}: {what}"),
+    }
+}
+
+/// Asks again and again until `probe` gives something; fails the test with `what` after [`PATIENCE`].
+pub async fn until<T, F: Future<Output = Option<T>>>(what: &str, mut probe: impl FnMut() -> F) -> T {
+    within(what, async {
+        loop {
+            if let Some(value) = probe().await {
+                return value;
+            }
+            tokio::time::sleep(Duration::from_millis(15)).await;
+        }
+    })
+    .await
+}

@@ -1,0 +1,306 @@
+//! This node's part in the cluster: carries out what `domain::membership` decides.
+//!
+//! Invariant: the router hears of every change of ownership from here and nowhere else, in order. Nothing here waits: a
+//! request to the bus is a future beside the mailbox, and the own end of the lease is a timer that no request holds up.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use actix::{
+    Actor, ActorFutureExt, AsyncContext, Context, Handler, Recipient, ResponseFuture, SpawnHandle, WrapFuture,
+};
+use bytes::Bytes;
+use tokio::sync::oneshot;
+
+use super::messages::{
+    BusNews, ClusterStatus, Describe, DrainShards, LeaveCluster, NodesLost, OwnersChanged, ReleaseShards,
+    ShardsReleased,
+};
+use crate::domain::membership::{Answer, Effect, Membership, Phase, Request};
+use crate::ids::NodeId;
+use crate::metrics::Metrics;
+use crate::ports::{BusError, ClusterBus, NodeRecord, NodeState};
+
+/// How long a node that is gone is shown as lost.
+const SHOW_LOST: Duration = Duration::from_secs(60);
+
+/// What this node is called and how long its lease lasts.
+#[derive(Clone, Debug)]
+pub struct ClusterConfig {
+    pub node: NodeId,
+    pub lease: Duration,
+}
+
+/// The router, as the cluster needs it.
+#[derive(Clone, Debug)]
+pub struct RouterPort {
+    pub owners: Recipient<OwnersChanged>,
+    pub lost: Recipient<NodesLost>,
+    pub release: Recipient<ReleaseShards>,
+}
+
+/// See the module. Its inbox must be started on the bus before it runs.
+pub struct ClusterActor {
+    node: NodeId,
+    lease: Duration,
+    bus: Arc<dyn ClusterBus>,
+    router: RouterPort,
+    metrics: Arc<Metrics>,
+    membership: Membership,
+    /// Zero of the membership's clock.
+    epoch: Instant,
+    /// The other nodes' and the own newest records.
+    records: BTreeMap<NodeId, NodeRecord>,
+    lost: BTreeMap<NodeId, (NodeRecord, Instant)>,
+    timer: Option<SpawnHandle>,
+    drains: Vec<oneshot::Sender<()>>,
+    /// Whether a beat failed since the last good one; so that an outage is one line in the log.
+    trouble: bool,
+    left: bool,
+}
+
+impl ClusterActor {
+    pub fn new(config: ClusterConfig, bus: Arc<dyn ClusterBus>, router: RouterPort, metrics: Arc<Metrics>) -> Self {
+        Self {
+            membership: Membership::new(config.node.clone(), config.lease),
+            node: config.node,
+            lease: config.lease,
+            bus,
+            router,
+            metrics,
+            epoch: Instant::now(),
+            records: BTreeMap::new(),
+            lost: BTreeMap::new(),
+            timer: None,
+            drains: Vec::new(),
+            trouble: false,
+            left: false,
+        }
+    }
+
+    fn now(&self) -> Duration {
+        self.epoch.elapsed()
+    }
+
+    fn record(&self) -> NodeRecord {
+        NodeRecord {
+            id: self.node.clone(),
+            state: match self.membership.phase() {
+                Phase::Starting => NodeState::Starting,
+                Phase::Ready => NodeState::Ready,
+                Phase::Draining => NodeState::Draining,
+            },
+            sessions: self.metrics.sessions.get().max(0) as u64,
+            rooms: self.metrics.rooms.get().max(0) as u64,
+        }
+    }
+
+    /// Carries out effects, asks the bus what is to be asked next, and sets the timer for what comes after.
+    fn go_on(&mut self, effects: Vec<Effect>, ctx: &mut Context<Self>) {
+        for effect in effects {
+            self.carry_out(effect, ctx);
+        }
+        if self.left {
+            return;
+        }
+        if let Some(request) = self.membership.next(self.now()) {
+            self.ask(request, ctx);
+        }
+        if !self.drains.is_empty() && self.membership.drained(self.now()) {
+            tracing::info!(node.id = %self.node, "cluster.drained");
+            for waiting in self.drains.drain(..) {
+                // Whoever waited may have stopped waiting.
+                let _ = waiting.send(());
+            }
+        }
+        let now = self.now();
+        let wait = self.membership.wake_at(now).saturating_sub(now).max(Duration::from_millis(1));
+        if let Some(timer) = self.timer.take() {
+            ctx.cancel_future(timer);
+        }
+        self.timer = Some(ctx.run_later(wait, |actor, ctx| {
+            actor.timer = None;
+            let effects = actor.membership.tick(actor.now());
+            actor.go_on(effects, ctx);
+        }));
+    }
+
+    fn carry_out(&mut self, effect: Effect, ctx: &mut Context<Self>) {
+        match effect {
+            Effect::Owners(changes) => {
+                let owned = self.membership.owned();
+                tracing::info!(node.id = %self.node, changes = changes.len(), owned, "cluster.owners.changed");
+                self.router.owners.do_send(OwnersChanged { changes });
+            }
+            Effect::Lost(nodes) => {
+                for node in &nodes {
+                    tracing::warn!(node.id = %node, "cluster.node.lost");
+                    if let Some(record) = self.records.remove(node) {
+                        self.lost.insert(node.clone(), (record, Instant::now()));
+                    }
+                }
+                self.router.lost.do_send(NodesLost { nodes });
+            }
+            Effect::Release(shards) => {
+                tracing::info!(node.id = %self.node, shards = shards.len(), "cluster.shards.released");
+                self.router.release.do_send(ReleaseShards { shards });
+            }
+            Effect::LeaseLost => tracing::warn!(node.id = %self.node, "cluster.lease.lost"),
+            Effect::Probe(node) => self.probe(node, ctx),
+        }
+    }
+
+    /// A frame without content, which every inbox ignores: only who takes it matters.
+    fn probe(&self, node: NodeId, ctx: &mut Context<Self>) {
+        let bus = Arc::clone(&self.bus);
+        let probe = async move {
+            let taken = bus.publish(&[(node.clone(), Bytes::new())]).await;
+            (node, taken.ok().and_then(|counts| counts.first().map(|&count| count > 0)))
+        };
+        ctx.spawn(probe.into_actor(self).map(|(node, listens), actor, ctx| {
+            let effects = actor.membership.probed(&node, listens, actor.now());
+            actor.go_on(effects, ctx);
+        }));
+    }
+
+    fn ask(&mut self, request: Request, ctx: &mut Context<Self>) {
+        let (bus, record, lease, began) = (Arc::clone(&self.bus), self.record(), self.lease, self.now());
+        let asking = async move {
+            match request {
+                Request::Beat => bus.beat(&record, lease).await.map(|view| {
+                    let nodes = view.nodes.iter().map(|node| (node.id.clone(), node.state == NodeState::Ready));
+                    let (version, birth, lapsed) = (view.version, view.birth, view.lapsed);
+                    (Answer::Beaten { began, nodes: nodes.collect(), version, birth, lapsed }, view.nodes)
+                }),
+                Request::Table => bus.table().await.map(|(version, owners)| answer(Answer::Table { version, owners })),
+                Request::Claim(shards) => {
+                    let own = bus.claim(&record.id, &shards).await;
+                    own.map(|own| answer(Answer::Claimed { asked: shards.len(), own }))
+                }
+                Request::Give(gifts) => bus.give(&record.id, &gifts).await.map(|()| answer(Answer::Given)),
+                Request::Depose(node) => bus.depose(&node).await.map(|ended| {
+                    if ended {
+                        tracing::warn!(node.id = %node, "cluster.node.deposed");
+                    }
+                    answer(Answer::Deposed(ended))
+                }),
+            }
+        };
+        ctx.spawn(asking.into_actor(self).map(|result, actor, ctx| {
+            let answer = actor.heard(result);
+            let effects = actor.membership.done(answer, actor.now());
+            actor.go_on(effects, ctx);
+        }));
+    }
+
+    /// Notes what nodes say of themselves, and tells trouble with the bus once.
+    fn heard(&mut self, result: Result<(Answer, Vec<NodeRecord>), BusError>) -> Answer {
+        match result {
+            Ok((answer, records)) => {
+                if std::mem::take(&mut self.trouble) {
+                    tracing::info!(node.id = %self.node, "cluster.bus.back");
+                }
+                for record in records {
+                    self.lost.remove(&record.id);
+                    self.records.insert(record.id.clone(), record);
+                }
+                answer
+            }
+            Err(error) => {
+                if !std::mem::replace(&mut self.trouble, true) {
+                    tracing::warn!(node.id = %self.node, %error, "cluster.bus.away");
+                }
+                Answer::Failed
+            }
+        }
+    }
+}
+
+fn answer(answer: Answer) -> (Answer, Vec<NodeRecord>) {
+    (answer, Vec::new())
+}
+
+impl Actor for ClusterActor {
+    type Context = Context<Self>;
+
+    fn started(&mut self, ctx: &mut Context<Self>) {
+        self.go_on(Vec::new(), ctx);
+    }
+}
+
+impl Handler<BusNews> for ClusterActor {
+    type Result = ();
+
+    fn handle(&mut self, news: BusNews, ctx: &mut Context<Self>) {
+        let now = self.now();
+        match news {
+            BusNews::NobodyAt(node) => self.membership.nobody_at(node, now),
+            BusNews::TableChanged => self.membership.hint(now),
+            BusNews::Reconnected => self.membership.reconnected(now),
+        }
+        self.go_on(Vec::new(), ctx);
+    }
+}
+
+impl Handler<ShardsReleased> for ClusterActor {
+    type Result = ();
+
+    fn handle(&mut self, ShardsReleased { shards }: ShardsReleased, ctx: &mut Context<Self>) {
+        let effects = self.membership.released(&shards, self.now());
+        self.go_on(effects, ctx);
+    }
+}
+
+impl Handler<DrainShards> for ClusterActor {
+    type Result = ResponseFuture<()>;
+
+    fn handle(&mut self, _: DrainShards, ctx: &mut Context<Self>) -> ResponseFuture<()> {
+        let (done, drained) = oneshot::channel();
+        self.drains.push(done);
+        let now = self.now();
+        self.membership.drain(now);
+        let effects = self.membership.tick(now);
+        self.go_on(effects, ctx);
+        Box::pin(async move {
+            // The actor's end is the end of the drain too.
+            let _ = drained.await;
+        })
+    }
+}
+
+impl Handler<LeaveCluster> for ClusterActor {
+    type Result = ResponseFuture<()>;
+
+    fn handle(&mut self, _: LeaveCluster, ctx: &mut Context<Self>) -> ResponseFuture<()> {
+        self.left = true;
+        if let Some(timer) = self.timer.take() {
+            ctx.cancel_future(timer);
+        }
+        let (bus, node) = (Arc::clone(&self.bus), self.node.clone());
+        Box::pin(async move {
+            if let Err(error) = bus.leave(&node).await {
+                tracing::warn!(node.id = %node, %error, "cluster.leave.failed");
+            }
+        })
+    }
+}
+
+impl Handler<Describe> for ClusterActor {
+    type Result = ClusterStatus;
+
+    fn handle(&mut self, _: Describe, _: &mut Context<Self>) -> ClusterStatus {
+        self.lost.retain(|_, (_, since)| since.elapsed() < SHOW_LOST);
+        let own = self.record();
+        let others = self.records.values().filter(|record| record.id != self.node);
+        let living = std::iter::once(&own).chain(others).map(|record| (record.clone(), true));
+        let lost = self.lost.values().map(|(record, _)| (record.clone(), false));
+        ClusterStatus {
+            node: self.node.clone(),
+            state: own.state,
+            nodes: living.chain(lost).collect(),
+            owners: self.membership.owners().to_vec(),
+            leased: self.membership.leased(self.now()),
+        }
+    }
+}

@@ -1,0 +1,262 @@
+//! Group commit: takes every room's waiting append the moment a lane is free and makes one transaction of them. No timer:
+//! at low load a lane is always free, at high load batches grow by themselves.
+//!
+//! Invariants: a room has one append here at a time (its own rule), so lanes never reorder a room. Every append is
+//! answered within [`COMMIT_TIMEOUT`]. While the store is away the gate is shut: what comes is refused at once, until a
+//! probe finds the store again.
+
+use std::collections::{HashMap, VecDeque};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::{Duration, Instant};
+
+use actix::{Actor, ActorFutureExt, AsyncContext, Context, Handler, ResponseFuture, WrapFuture};
+
+use crate::actors::messages::{Append, AppendDone, Flush, ReadMark};
+use crate::ids::{RoomId, Seq, UserId};
+use crate::limits::COMMIT_ITEMS;
+use crate::metrics::Metrics;
+use crate::ports::{Appended, MessageStore, StoreError};
+
+/// After this an append counts as in doubt.
+const COMMIT_TIMEOUT: Duration = Duration::from_secs(4);
+/// How often an unreachable store is tried.
+const PROBE_EVERY: Duration = Duration::from_millis(200);
+/// How long read marks gather.
+const MARKS_EVERY: Duration = Duration::from_millis(500);
+/// Read marks that wait at most; at the bound they are written at once, and while the store is away the newest are
+/// dropped (a reader's next mark makes good for it).
+const MARKS_WAITING: usize = 50_000;
+
+/// Whether the store answers; shared with the rooms, so that they refuse at once while it does not.
+#[derive(Clone, Debug)]
+pub struct StoreGate(Arc<AtomicBool>);
+
+impl Default for StoreGate {
+    fn default() -> Self {
+        Self(Arc::new(AtomicBool::new(true)))
+    }
+}
+
+impl StoreGate {
+    pub fn is_open(&self) -> bool {
+        self.0.load(Ordering::Relaxed)
+    }
+
+    fn set(&self, open: bool) -> bool {
+        self.0.swap(open, Ordering::Relaxed)
+    }
+}
+
+pub struct PersistenceActor {
+    store: Arc<dyn MessageStore>,
+    gate: StoreGate,
+    metrics: Arc<Metrics>,
+    waiting: VecDeque<Append>,
+    free_lanes: usize,
+    lanes: usize,
+    marks: HashMap<(RoomId, UserId), Seq>,
+    writing_marks: bool,
+    flushes: Vec<tokio::sync::oneshot::Sender<()>>,
+}
+
+impl PersistenceActor {
+    /// `lanes`: transactions under way at a time.
+    pub fn new(store: Arc<dyn MessageStore>, gate: StoreGate, lanes: usize, metrics: Arc<Metrics>) -> Self {
+        Self {
+            store,
+            gate,
+            metrics,
+            waiting: VecDeque::new(),
+            free_lanes: lanes,
+            lanes,
+            marks: HashMap::new(),
+            writing_marks: false,
+            flushes: Vec::new(),
+        }
+    }
+
+    fn pump(&mut self, ctx: &mut Context<Self>) {
+        while self.free_lanes > 0 && !self.waiting.is_empty() {
+            let (mut items, mut appends, mut replies) = (0, Vec::new(), Vec::new());
+            while items < COMMIT_ITEMS
+                && let Some(next) = self.waiting.pop_front()
+            {
+                items += next.append.items.len();
+                appends.push(next.append);
+                replies.push(next.reply);
+            }
+            self.free_lanes -= 1;
+            let rooms = appends.len();
+            self.metrics.persistence_queue.set(self.waiting.len() as i64);
+            let (store, began) = (self.store.clone(), Instant::now());
+            let commit = async move {
+                match tokio::time::timeout(COMMIT_TIMEOUT, store.append(appends)).await {
+                    Ok(result) => result,
+                    Err(_) => Err(StoreError::Unavailable("no answer to an append in time".into())),
+                }
+            };
+            ctx.spawn(commit.into_actor(self).map(move |result, actor, ctx| {
+                actor.free_lanes += 1;
+                actor.metrics.committed(rooms, items, began.elapsed());
+                actor.answer(replies, result, ctx);
+                actor.pump(ctx);
+                actor.settle_flushes();
+            }));
+        }
+    }
+
+    fn answer(
+        &mut self,
+        replies: Vec<actix::Recipient<AppendDone>>,
+        result: Result<Vec<Appended>, StoreError>,
+        ctx: &mut Context<Self>,
+    ) {
+        match result {
+            Ok(results) => {
+                for (reply, appended) in replies.into_iter().zip(results) {
+                    if appended == Appended::Fenced {
+                        self.metrics.fences.inc();
+                    }
+                    reply.do_send(AppendDone(Ok(appended)));
+                }
+            }
+            Err(error) => {
+                self.metrics.store_errors.inc();
+                if let StoreError::Unavailable(_) = &error {
+                    self.shut(&error, ctx);
+                } else {
+                    tracing::error!(error = %error, "store.append.failed");
+                }
+                for reply in replies {
+                    reply.do_send(AppendDone(Err(error.clone())));
+                }
+            }
+        }
+    }
+
+    /// Refuses everything that waits and probes until the store answers.
+    fn shut(&mut self, error: &StoreError, ctx: &mut Context<Self>) {
+        if self.gate.set(false) {
+            tracing::warn!(error = %error, waiting = self.waiting.len(), "store.away");
+            self.probe(ctx);
+        }
+        for append in self.waiting.drain(..) {
+            append.reply.do_send(AppendDone(Err(error.clone())));
+        }
+    }
+
+    fn probe(&mut self, ctx: &mut Context<Self>) {
+        let store = self.store.clone();
+        let probe = async move {
+            tokio::time::sleep(PROBE_EVERY).await;
+            tokio::time::timeout(COMMIT_TIMEOUT, store.ping()).await
+        };
+        ctx.spawn(probe.into_actor(self).map(|result, actor, ctx| match result {
+            Ok(Ok(())) => {
+                actor.gate.set(true);
+                tracing::info!("store.back");
+            }
+            _ => actor.probe(ctx),
+        }));
+    }
+
+    fn write_marks(&mut self, ctx: &mut Context<Self>) {
+        if self.writing_marks || self.marks.is_empty() || !self.gate.is_open() {
+            return;
+        }
+        self.writing_marks = true;
+        let marks: Vec<_> = self.marks.drain().map(|((room, user), seq)| (room, user, seq)).collect();
+        let store = self.store.clone();
+        let write = async move {
+            let result = tokio::time::timeout(COMMIT_TIMEOUT, store.raise_read_marks(&marks)).await;
+            (marks, matches!(result, Ok(Ok(()))))
+        };
+        ctx.spawn(write.into_actor(self).map(|(marks, written), actor, _| {
+            actor.writing_marks = false;
+            if !written {
+                actor.metrics.store_errors.inc();
+                marks.into_iter().for_each(|(room, user, seq)| actor.note(room, user, seq));
+            }
+            actor.settle_flushes();
+        }));
+    }
+
+    fn note(&mut self, room: RoomId, user: UserId, seq: Seq) {
+        let known = self.marks.len();
+        match self.marks.entry((room, user)) {
+            std::collections::hash_map::Entry::Occupied(mut mark) => {
+                let seq = seq.max(*mark.get());
+                mark.insert(seq);
+            }
+            std::collections::hash_map::Entry::Vacant(mark) if known < MARKS_WAITING => {
+                mark.insert(seq);
+            }
+            std::collections::hash_map::Entry::Vacant(_) => self.metrics.hints_dropped.inc(),
+        }
+    }
+
+    fn settle_flushes(&mut self) {
+        let idle = self.waiting.is_empty() && self.free_lanes == self.lanes;
+        if idle && !self.writing_marks && (self.marks.is_empty() || !self.gate.is_open()) {
+            for flush in self.flushes.drain(..) {
+                // Whoever asked may be gone.
+                let _ = flush.send(());
+            }
+        }
+    }
+}
+
+impl Actor for PersistenceActor {
+    type Context = Context<Self>;
+
+    fn started(&mut self, ctx: &mut Self::Context) {
+        ctx.set_mailbox_capacity(4_096);
+        ctx.run_interval(MARKS_EVERY, |actor, ctx| {
+            actor.write_marks(ctx);
+            actor.settle_flushes();
+        });
+    }
+}
+
+impl Handler<Append> for PersistenceActor {
+    type Result = ();
+
+    fn handle(&mut self, append: Append, ctx: &mut Self::Context) {
+        if !self.gate.is_open() {
+            append.reply.do_send(AppendDone(Err(StoreError::Unavailable("away".into()))));
+            return;
+        }
+        self.waiting.push_back(append);
+        // Later in this turn of the loop: what else is in the mailbox goes into the same transaction.
+        if self.waiting.len() == 1 {
+            ctx.spawn(async {}.into_actor(self).map(|(), actor, ctx| actor.pump(ctx)));
+        }
+    }
+}
+
+impl Handler<ReadMark> for PersistenceActor {
+    type Result = ();
+
+    fn handle(&mut self, mark: ReadMark, ctx: &mut Self::Context) {
+        self.note(mark.room, mark.user, mark.seq);
+        if self.marks.len() >= MARKS_WAITING {
+            self.write_marks(ctx);
+        }
+    }
+}
+
+impl Handler<Flush> for PersistenceActor {
+    type Result = ResponseFuture<()>;
+
+    fn handle(&mut self, _: Flush, ctx: &mut Self::Context) -> Self::Result {
+        let (done, wait) = tokio::sync::oneshot::channel();
+        self.flushes.push(done);
+        self.write_marks(ctx);
+        self.settle_flushes();
+        Box::pin(async move {
+            // The actor is gone: so is what it held.
+            let _ = wait.await;
+        })
+    }
+}

@@ -1,0 +1,123 @@
+//! Redis and PostgreSQL away, emptied and back, under load: nobody is disconnected, nothing acknowledged is lost, and
+//! everything works again soon after the server does.
+
+use std::time::{Duration, Instant};
+
+use crate::support::cluster::Cluster;
+use crate::support::load::{Load, Report};
+use crate::support::person::Person;
+
+/// How long a server stays away.
+const AWAY: Duration = Duration::from_secs(5);
+/// The contract says 3 s; the rest is for a busy machine.
+const BACK_WITHIN: Duration = Duration::from_secs(6);
+
+fn nobody_was_disconnected(report: &Report) {
+    assert!(report.closes.is_empty(), "{:?}", report.closes);
+    let known = |code: &String| ["unavailable", "overloaded"].contains(&code.as_str());
+    assert!(report.retried.iter().all(known), "{:?}", report.retried);
+}
+
+#[tokio::test]
+async fn redis_may_stop_and_come_back_empty() {
+    let mut cluster = Cluster::start(3).await;
+    let room = cluster.room_on(0, "owner").await;
+    let load = Load::start(cluster.ws_urls(), &room, 3, 3).await;
+    cluster.redis.stop_hard();
+    load.goes_on_for(AWAY).await;
+    cluster.redis.start_again().await;
+    let back = load.first_ack_after(Instant::now()).await;
+    println!("first acknowledgement {back:?} after Redis was back");
+    assert!(back <= BACK_WITHIN, "{back:?}");
+    cluster.settled().await;
+    load.until_acks(50).await;
+    nobody_was_disconnected(&load.finish(&cluster.nodes[1]).await);
+}
+
+#[tokio::test]
+async fn redis_may_restart_in_a_moment() {
+    let mut cluster = Cluster::start(3).await;
+    let room = cluster.room_on(1, "owner").await;
+    let load = Load::start(cluster.ws_urls(), &room, 3, 3).await;
+    cluster.redis.stop_hard();
+    cluster.redis.start_again().await;
+    load.until_acks(80).await;
+    cluster.settled().await;
+    nobody_was_disconnected(&load.finish(&cluster.nodes[0]).await);
+}
+
+#[tokio::test]
+async fn redis_may_lose_everything() {
+    let cluster = Cluster::start(3).await;
+    let room = cluster.room_on(1, "owner").await;
+    let load = Load::start(cluster.ws_urls(), &room, 3, 3).await;
+    for _ in 0..3 {
+        cluster.redis.flush_all().await;
+        load.until_acks(60).await;
+    }
+    cluster.settled().await;
+    nobody_was_disconnected(&load.finish(&cluster.nodes[2]).await);
+}
+
+#[tokio::test]
+async fn redis_may_stand_still() {
+    let cluster = Cluster::start(3).await;
+    let room = cluster.room_on(2, "owner").await;
+    let load = Load::start(cluster.ws_urls(), &room, 3, 3).await;
+    cluster.redis.freeze();
+    load.goes_on_for(AWAY).await;
+    cluster.redis.thaw();
+    let back = load.first_ack_after(Instant::now()).await;
+    assert!(back <= BACK_WITHIN, "{back:?}");
+    cluster.settled().await;
+    load.until_acks(50).await;
+    nobody_was_disconnected(&load.finish(&cluster.nodes[0]).await);
+}
+
+#[tokio::test]
+async fn postgres_may_stop_and_come_back() {
+    let cluster = Cluster::with_own_postgres(3).await;
+    let room = cluster.room_on(0, "owner").await;
+    let quiet = cluster.room_on(0, "reader").await;
+    let load = Load::start(cluster.ws_urls(), &room, 3, 3).await;
+    let mut reader = Person::at(&cluster.nodes[1], "reader").await;
+    reader.resumes(&room, 0).await;
+    reader.sends(&quiet, "before", "x").await;
+    cluster.postgres().stop_hard().await;
+    load.goes_on_for(Duration::from_secs(1)).await;
+    // Reads of the recent past go on, and a send is refused soon, with a word on when to come back.
+    reader.catches_up().await;
+    let seen = reader.seen(&room).len() as u64;
+    let mut late = Person::at(&cluster.nodes[0], "late").await;
+    late.resumes(&room, seen - 3).await;
+    late.sees_entry(&room, seen).await;
+    let begun = Instant::now();
+    let answer = reader.asks(serde_json::json!({"type": "send", "room": quiet, "id": "now", "text": "x"})).await;
+    assert_eq!(answer["code"], "unavailable", "{answer}");
+    assert!(answer["retry_after_ms"].as_u64().is_some_and(|ms| ms > 0), "{answer}");
+    println!("refused after {:?}", begun.elapsed());
+    assert!(begun.elapsed() < Duration::from_secs(8), "{:?}", begun.elapsed());
+    load.goes_on_for(AWAY).await;
+    cluster.postgres().start_again().await;
+    let back = load.first_ack_after(Instant::now()).await;
+    println!("first acknowledgement {back:?} after PostgreSQL was back");
+    assert!(back <= BACK_WITHIN, "{back:?}");
+    load.until_acks(50).await;
+    let again = reader.does(serde_json::json!({"type": "send", "room": quiet, "id": "now", "text": "x"})).await;
+    assert_eq!(again["seq"], 2, "once, whenever it was: {again}");
+    nobody_was_disconnected(&load.finish(&cluster.nodes[2]).await);
+    assert!(reader.reads_for(Duration::from_millis(50)).await, "the reader is still connected");
+}
+
+#[tokio::test]
+async fn postgres_may_restart_in_a_moment() {
+    let cluster = Cluster::with_own_postgres(2).await;
+    let room = cluster.room_on(0, "owner").await;
+    let load = Load::start(cluster.ws_urls(), &room, 3, 2).await;
+    for _ in 0..2 {
+        cluster.postgres().stop_hard().await;
+        cluster.postgres().start_again().await;
+        load.until_acks(50).await;
+    }
+    nobody_was_disconnected(&load.finish(&cluster.nodes[1]).await);
+}

@@ -1,0 +1,291 @@
+//! Holds the layering of ARCHITECTURE.md against the code, and the habits that a reader relies on: what a module may
+//! use, that `domain/` is pure, that nothing in `src/` unwraps, that files stay small and say what they are for.
+
+use std::fs;
+use std::path::{Path, PathBuf};
+
+/// Lines that a file of `src/` may have.
+const LINES_MAX: usize = 600;
+
+/// The modules at the root of the crate, and those that each may use with `crate::…`.
+///
+/// `main → startup → http → actors │ infra → ports → protocol │ domain → ids, refusal, entry, limits`; `auth`, `config`,
+/// `metrics` and `telemetry` serve from `actors`/`infra` up. Siblings don't see each other.
+const MAY_USE: &[(&str, &[&str])] = &[
+    ("ids", &[]),
+    ("refusal", &[]),
+    ("limits", &[]),
+    ("entry", &["ids"]),
+    ("domain", FLOOR),
+    ("protocol", FLOOR),
+    ("ports", &["ids", "refusal", "entry", "limits", "domain", "protocol"]),
+    ("config", &["ids", "refusal", "entry", "limits"]),
+    ("metrics", &["ids", "refusal", "entry", "limits", "config"]),
+    ("telemetry", &["ids", "refusal", "entry", "limits", "config", "metrics"]),
+    ("auth", &["ids", "refusal", "entry", "limits", "domain", "ports", "config", "metrics"]),
+    (
+        "actors",
+        &["ids", "refusal", "entry", "limits", "domain", "protocol", "ports", "auth", "config", "metrics", "telemetry"],
+    ),
+    (
+        "infra",
+        &["ids", "refusal", "entry", "limits", "domain", "protocol", "ports", "auth", "config", "metrics", "telemetry"],
+    ),
+    (
+        "http",
+        &[
+            "ids",
+            "refusal",
+            "entry",
+            "limits",
+            "domain",
+            "protocol",
+            "ports",
+            "auth",
+            "config",
+            "metrics",
+            "telemetry",
+            "actors",
+            "infra",
+        ],
+    ),
+    (
+        "startup",
+        &[
+            "ids",
+            "refusal",
+            "entry",
+            "limits",
+            "domain",
+            "protocol",
+            "ports",
+            "auth",
+            "config",
+            "metrics",
+            "telemetry",
+            "actors",
+            "infra",
+            "http",
+        ],
+    ),
+];
+const FLOOR: &[&str] = &["ids", "refusal", "entry", "limits"];
+
+/// What no line of `domain/` may name: a clock, randomness, the outside, or a runtime.
+const IMPURE: &[&str] = &[
+    "Instant",
+    "SystemTime",
+    "rand::",
+    "actix",
+    "tokio",
+    "async fn",
+    ".await",
+    "std::fs",
+    "std::net",
+    "std::env",
+    "std::thread",
+    "println!",
+    "tracing::",
+];
+
+struct Source {
+    path: PathBuf,
+    /// Without what stands behind `#[cfg(test)]`, and without comments.
+    code: String,
+    text: String,
+}
+
+impl Source {
+    /// `ids` for `src/ids.rs`, `domain` for anything under `src/domain/`.
+    fn module(&self) -> String {
+        let first = self.path.components().next().expect("a name").as_os_str().to_string_lossy().into_owned();
+        first.trim_end_matches(".rs").to_owned()
+    }
+
+    fn lines(&self) -> impl Iterator<Item = (usize, &str)> {
+        self.code.lines().enumerate().map(|(n, line)| (n + 1, line))
+    }
+}
+
+fn sources() -> Vec<Source> {
+    let root = Path::new(env!("CARGO_MANIFEST_DIR")).join("src");
+    let mut found = Vec::new();
+    let mut dirs = vec![root.clone()];
+    while let Some(dir) = dirs.pop() {
+        for entry in fs::read_dir(&dir).expect("src can be read").flatten() {
+            let path = entry.path();
+            if path.is_dir() {
+                dirs.push(path);
+            } else if path.extension().is_some_and(|extension| extension == "rs") {
+                let text = fs::read_to_string(&path).expect("a source file is UTF-8");
+                let relative = path.strip_prefix(&root).expect("under src").to_owned();
+                found.push(Source { code: code_of(&text), path: relative, text });
+            }
+        }
+    }
+    assert!(found.len() > 10, "only {} files found", found.len());
+    found.sort_by(|a, b| a.path.cmp(&b.path));
+    found
+}
+
+/// The lines that run in production: blank from `#[cfg(test)] mod …` on, comments blanked.
+fn code_of(text: &str) -> String {
+    let lines: Vec<&str> = text.lines().collect();
+    let end = lines
+        .windows(2)
+        .position(|two| two[0].trim() == "#[cfg(test)]" && two[1].trim_start().starts_with("mod "))
+        .unwrap_or(lines.len());
+    let code = lines[..end].iter().map(|line| {
+        let comment = line.trim_start().starts_with("//");
+        if comment { "" } else { line.split(" // ").next().unwrap_or(line) }
+    });
+    code.collect::<Vec<_>>().join("\n")
+}
+
+/// Roots of `crate::…` paths in a line, also in braces: `use crate::{ids::X, limits};`.
+fn used_roots(code: &str) -> Vec<(usize, String)> {
+    let mut found = Vec::new();
+    for (at, _) in code.match_indices("crate::") {
+        let line = code[..at].matches('\n').count() + 1;
+        let rest = &code[at + "crate::".len()..];
+        if let Some(group) = rest.strip_prefix('{') {
+            let (mut depth, mut name, mut start) = (1, String::new(), true);
+            for c in group.chars() {
+                match c {
+                    '{' => depth += 1,
+                    '}' => depth -= 1,
+                    ',' if depth == 1 => {
+                        found.push((line, std::mem::take(&mut name)));
+                        start = true;
+                        continue;
+                    }
+                    _ => {}
+                }
+                if depth == 0 {
+                    break;
+                }
+                if depth == 1 && start {
+                    if c.is_alphanumeric() || c == '_' {
+                        name.push(c);
+                    } else if !name.is_empty() {
+                        start = false;
+                    }
+                }
+            }
+            if !name.is_empty() {
+                found.push((line, name));
+            }
+        } else {
+            let name: String = rest.chars().take_while(|c| c.is_alphanumeric() || *c == '_').collect();
+            found.push((line, name));
+        }
+    }
+    found
+}
+
+fn fail_with(what: &str, faults: &[String]) {
+    assert!(faults.is_empty(), "{what}:\n{}", faults.join("\n"));
+}
+
+#[test]
+fn a_module_uses_only_what_stands_below_it() {
+    let mut faults = Vec::new();
+    for source in sources() {
+        let module = source.module();
+        if ["main", "lib"].contains(&module.as_str()) {
+            continue;
+        }
+        let Some((_, allowed)) = MAY_USE.iter().find(|(name, _)| *name == module) else {
+            faults.push(format!("src/{}: not in the list of layers", source.path.display()));
+            continue;
+        };
+        for (line, root) in used_roots(&source.code) {
+            let layer = MAY_USE.iter().any(|(name, _)| *name == root);
+            if layer && root != module && !allowed.contains(&root.as_str()) {
+                faults.push(format!("src/{}:{line}: {module} must not use crate::{root}", source.path.display()));
+            }
+        }
+    }
+    fail_with("layers are crossed", &faults);
+}
+
+#[test]
+fn the_domain_is_pure() {
+    let mut faults = Vec::new();
+    for source in sources().iter().filter(|source| source.module() == "domain") {
+        for (n, line) in source.lines() {
+            if let Some(word) = IMPURE.iter().find(|word| line.contains(**word)) {
+                faults.push(format!("src/{}:{n}: {word}", source.path.display()));
+            }
+        }
+    }
+    fail_with("the domain takes inputs and returns effects, nothing else", &faults);
+}
+
+#[test]
+fn nothing_unwraps_and_nothing_is_left_open() {
+    let mut faults = Vec::new();
+    for source in sources() {
+        for (n, line) in source.lines() {
+            for word in [".unwrap()", "todo!(", "unimplemented!(", "dbg!(", "unsafe {"] {
+                if line.contains(word) {
+                    faults.push(format!("src/{}:{n}: {word}", source.path.display()));
+                }
+            }
+        }
+    }
+    fail_with("an error is handled, or `expect` says why it can't be", &faults);
+}
+
+#[test]
+fn files_are_small_and_say_what_they_are_for() {
+    let mut faults = Vec::new();
+    for source in sources() {
+        let path = source.path.display();
+        let lines = source.text.lines().count();
+        if lines > LINES_MAX {
+            faults.push(format!("src/{path}: {lines} lines"));
+        }
+        if !source.text.starts_with("//!") {
+            faults.push(format!("src/{path}: does not open with //!"));
+        }
+        let stem = source.path.file_stem().expect("a name").to_string_lossy();
+        if ["utils", "util", "common", "manager", "helpers", "misc"].contains(&&*stem) {
+            faults.push(format!("src/{path}: a name that says nothing"));
+        }
+    }
+    fail_with("files that want a concept of their own", &faults);
+}
+
+#[test]
+fn an_actor_holds_no_other_actor_s_address() {
+    let mut faults = Vec::new();
+    for source in sources().iter().filter(|source| source.module() == "actors") {
+        let mut parts = source.path.components().skip(1);
+        let own = parts.next().map(|part| part.as_os_str().to_string_lossy().trim_end_matches(".rs").to_owned());
+        for (n, line) in source.lines() {
+            for (at, _) in line.match_indices("Addr<") {
+                let before = line[..at].chars().next_back();
+                if before.is_some_and(|c| c.is_alphanumeric() || c == '_') && !line[..at].ends_with("Weak") {
+                    continue;
+                }
+                let name: String =
+                    line[at + 5..].chars().take_while(|c| c.is_alphanumeric() || *c == '_' || *c == ':').collect();
+                let target = name.rsplit("::").next().unwrap_or(&name).to_lowercase();
+                let same = own.as_ref().is_some_and(|own| target == "self" || target.contains(&own.replace('_', "")));
+                if !same {
+                    faults.push(format!("src/{}:{n}: Addr<{name}>", source.path.display()));
+                }
+            }
+        }
+    }
+    fail_with("actors talk through Recipients of messages in actors/messages.rs", &faults);
+}
+
+#[test]
+fn the_reader_of_paths_reads_them() {
+    let code = "use crate::{ids::{A, B}, limits};\nlet x = crate::entry::Entry;\nuse crate::domain;";
+    let names: Vec<String> = used_roots(code).into_iter().map(|(_, name)| name).collect();
+    assert_eq!(names, ["ids", "limits", "entry", "domain"]);
+    assert_eq!(code_of("a // b\n// c\nd\n#[cfg(test)]\nmod tests {\n.unwrap()"), "a\n\nd");
+}

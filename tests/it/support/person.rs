@@ -1,0 +1,389 @@
+//! A person at a WebSocket: verbs for what people do, and a check of every `events` frame that comes in.
+//!
+//! Invariant: for each subscription the entries that arrive are consecutive from the place where its cursor started;
+//! a gap, a repeat or a wrong order fails the test where it is seen, whatever the test is about.
+
+use std::collections::{HashMap, VecDeque};
+use std::time::Duration;
+
+use futures_util::{SinkExt, StreamExt};
+use serde_json::{Value, json};
+use tokio::net::TcpStream;
+use tokio_tungstenite::tungstenite::client::IntoClientRequest;
+use tokio_tungstenite::tungstenite::{self, Message};
+use tokio_tungstenite::{MaybeTlsStream, WebSocketStream};
+
+use super::node::Node;
+use super::{tokens, within};
+
+type Socket = WebSocketStream<MaybeTlsStream<TcpStream>>;
+
+/// How frames are written.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Encoding {
+    Json,
+    MessagePack,
+}
+
+impl Encoding {
+    pub fn subprotocol(self) -> &'static str {
+        match self {
+            Self::Json => "roundtable.v1.json",
+            Self::MessagePack => "roundtable.v1.msgpack",
+        }
+    }
+}
+
+/// One connection and what came in over it.
+pub struct Person {
+    pub user: String,
+    socket: Socket,
+    encoding: Encoding,
+    next_ref: u64,
+    /// Frames that nobody asked for yet; no `events`.
+    inbox: VecDeque<Value>,
+    /// Everything that arrived as `events`, by room, since the connection began.
+    seen: HashMap<String, Vec<Value>>,
+    /// The `seq` that must come next, by room.
+    next_seq: HashMap<String, u64>,
+    /// `subscribe` requests that are not answered yet, by `ref`.
+    subscribing: HashMap<u64, Value>,
+    closed: Option<u16>,
+}
+
+/// Makes a public room.
+pub async fn makes(node: &Node, maker: &str, room: &str) {
+    node.api(maker).post("rooms", json!({"id": room, "kind": "public"})).await.expect(201);
+}
+
+impl Person {
+    /// Connected to `node` and greeted, with a JWT in `hello`.
+    pub async fn at(node: &Node, user: &str) -> Self {
+        Self::at_url(&node.ws_url(), user, Encoding::Json).await
+    }
+
+    /// The same at any URL and in any encoding.
+    pub async fn at_url(url: &str, user: &str, encoding: Encoding) -> Self {
+        let mut person = Self::upgraded(url, user, encoding, &[]).await.expect("the upgrade");
+        person.says_hello().await;
+        person
+    }
+
+    /// Connected, without a `hello` yet. `headers` go with the upgrade; `user` is just what the test calls them.
+    ///
+    /// # Errors
+    /// What the server answered instead of the upgrade.
+    pub async fn upgraded(
+        url: &str,
+        user: &str,
+        encoding: Encoding,
+        headers: &[(&'static str, String)],
+    ) -> Result<Self, tungstenite::Error> {
+        let mut request = url.into_client_request().expect("a URL");
+        request.headers_mut().insert("Sec-WebSocket-Protocol", encoding.subprotocol().parse().expect("a header"));
+        for (name, value) in headers {
+            request.headers_mut().insert(*name, value.parse().expect("a header"));
+        }
+        let (socket, response) = within("an answer to the upgrade", tokio_tungstenite::connect_async(request)).await?;
+        let chosen = response.headers().get("Sec-WebSocket-Protocol").and_then(|value| value.to_str().ok());
+        assert_eq!(chosen, Some(encoding.subprotocol()));
+        Ok(Self::on(socket, user, encoding))
+    }
+
+    /// Around a connection that is there already.
+    pub fn on(socket: Socket, user: &str, encoding: Encoding) -> Self {
+        Self {
+            user: user.to_owned(),
+            socket,
+            encoding,
+            next_ref: 0,
+            inbox: VecDeque::new(),
+            seen: HashMap::new(),
+            next_seq: HashMap::new(),
+            subscribing: HashMap::new(),
+            closed: None,
+        }
+    }
+
+    // ------------------------------------------------------------------------------------------------------ verbs
+
+    /// `hello` with a JWT of theirs; gives the `welcome`.
+    pub async fn says_hello(&mut self) -> Value {
+        let token = tokens::of(&self.user);
+        let welcome = self.does(json!({"type": "hello", "token": token, "client": "test/1"})).await;
+        assert_eq!(welcome["type"], "welcome");
+        assert_eq!(welcome["user"]["id"], *self.user);
+        welcome
+    }
+
+    /// Becomes a member and subscribes at the head.
+    pub async fn joins(&mut self, room: &str) -> Value {
+        self.does(json!({"type": "join", "room": room})).await;
+        self.does(json!({"type": "subscribe", "room": room})).await
+    }
+
+    /// Makes a public room (so owns it) and subscribes at its head.
+    pub async fn opens(&mut self, node: &Node, room: &str) {
+        makes(node, &self.user, room).await;
+        self.does(json!({"type": "subscribe", "room": room})).await;
+    }
+
+    /// Subscribes behind `after`.
+    pub async fn resumes(&mut self, room: &str, after: u64) -> Value {
+        self.does(json!({"type": "subscribe", "room": room, "after": after})).await
+    }
+
+    /// Sends a message that is new; gives its `seq`.
+    pub async fn sends(&mut self, room: &str, id: &str, text: &str) -> u64 {
+        let sent = self.does(json!({"type": "send", "room": room, "id": id, "text": text})).await;
+        assert_eq!(sent["type"], "sent");
+        assert_eq!((&sent["room"], &sent["id"]), (&json!(room), &json!(id)));
+        assert_eq!(sent["duplicate"], false, "{sent}");
+        sent["seq"].as_u64().expect("a seq")
+    }
+
+    /// Sends a message that must be there already; gives its `seq`.
+    pub async fn repeats(&mut self, room: &str, id: &str, text: &str) -> u64 {
+        let sent = self.does(json!({"type": "send", "room": room, "id": id, "text": text})).await;
+        assert_eq!(sent["duplicate"], true, "{sent}");
+        sent["seq"].as_u64().expect("a seq")
+    }
+
+    /// Waits until the message `seq` of `room` has arrived, and it says `text`.
+    pub async fn sees(&mut self, room: &str, seq: u64, text: &str) -> Value {
+        let entry = self.sees_entry(room, seq).await;
+        assert_eq!(entry["text"], text, "{entry}");
+        entry
+    }
+
+    /// Waits until the entry `seq` of `room` has arrived.
+    pub async fn sees_entry(&mut self, room: &str, seq: u64) -> Value {
+        loop {
+            let found = self.seen.get(room).and_then(|log| log.iter().rev().find(|entry| entry["seq"] == seq));
+            if let Some(entry) = found {
+                return entry.clone();
+            }
+            let what = format!("{} sees entry {seq} of {room}", self.user);
+            let frame = self.receive(&what).await;
+            self.inbox.push_back(frame);
+        }
+    }
+
+    /// The entries of `room` that have arrived so far, over all subscriptions of this connection.
+    pub fn seen(&self, room: &str) -> &[Value] {
+        self.seen.get(room).map_or(&[], Vec::as_slice)
+    }
+
+    /// Lets go of the entries of `room` that have arrived so far, where a test is about very many.
+    pub fn forgets(&mut self, room: &str) {
+        self.seen.remove(room);
+    }
+
+    /// One page of history.
+    pub async fn history(&mut self, room: &str, bounds: Value) -> Value {
+        let mut request = json!({"type": "history", "room": room});
+        for (key, value) in bounds.as_object().expect("an object") {
+            request[key] = value.clone();
+        }
+        let page = self.does(request).await;
+        assert_eq!(page["type"], "history");
+        page
+    }
+
+    // ----------------------------------------------------------------------------------- requests and their answers
+
+    /// Sends a request and waits for its answer, whatever it is.
+    pub async fn asks(&mut self, request: Value) -> Value {
+        let n = self.starts(request).await;
+        self.answer(n).await
+    }
+
+    /// Sends a request that must succeed; gives the answer.
+    pub async fn does(&mut self, request: Value) -> Value {
+        let shown = request.to_string();
+        let answer = self.asks(request).await;
+        assert_ne!(answer["type"], "error", "{} asked {shown:.200} and got {answer}", self.user);
+        answer
+    }
+
+    /// Sends a request that must be refused with `code`; gives the error.
+    pub async fn refused(&mut self, request: Value, code: &str) -> Value {
+        let shown = request.to_string();
+        let answer = self.asks(request).await;
+        let refused = answer["type"] == "error" && answer["code"] == code;
+        assert!(refused, "{} asked {shown:.200}, expected {code} and got {answer}", self.user);
+        let retryable = matches!(code, "rate_limited" | "overloaded" | "unavailable" | "internal");
+        assert_eq!(answer["retryable"], retryable, "{answer}");
+        assert!(answer["message"].as_str().is_some_and(|message| !message.is_empty()), "{answer}");
+        if matches!(code, "rate_limited" | "overloaded" | "unavailable") {
+            assert!(answer["retry_after_ms"].as_u64().is_some_and(|ms| ms > 0), "{answer}");
+        }
+        answer
+    }
+
+    /// Sends a request without waiting; gives its `ref`.
+    pub async fn starts(&mut self, mut request: Value) -> u64 {
+        self.next_ref += 1;
+        request["ref"] = json!(self.next_ref);
+        if request["type"] == "subscribe" {
+            self.subscribing.insert(self.next_ref, request.clone());
+        }
+        self.writes(&request).await;
+        self.next_ref
+    }
+
+    /// Waits for the answer to the request `n`.
+    pub async fn answer(&mut self, n: u64) -> Value {
+        self.next_where(&format!("the answer to request {n}"), |frame| frame["ref"] == n).await
+    }
+
+    /// Waits for the next frame of a type (not `events`).
+    pub async fn next(&mut self, kind: &str) -> Value {
+        self.next_where(&format!("a frame {kind}"), |frame| frame["type"] == kind).await
+    }
+
+    /// Waits for the next frame (not `events`) that `wanted` accepts; the others stay.
+    pub async fn next_where(&mut self, what: &str, wanted: impl Fn(&Value) -> bool) -> Value {
+        if let Some(at) = self.inbox.iter().position(&wanted) {
+            return self.inbox.remove(at).expect("just found");
+        }
+        loop {
+            let frame = self.receive(&format!("{}: {what}", self.user)).await;
+            if wanted(&frame) {
+                return frame;
+            }
+            self.inbox.push_back(frame);
+        }
+    }
+
+    /// Whether a frame that `wanted` accepts has arrived and is still unread.
+    pub fn has(&self, wanted: impl Fn(&Value) -> bool) -> bool {
+        self.inbox.iter().any(wanted)
+    }
+
+    /// A round trip: whatever the server had written before is here afterwards.
+    pub async fn catches_up(&mut self) {
+        self.does(json!({"type": "ping"})).await;
+    }
+
+    // -------------------------------------------------------------------------------------------------- the socket
+
+    /// Writes one frame as an object.
+    pub async fn writes(&mut self, frame: &Value) {
+        let message = match self.encoding {
+            Encoding::Json => Message::text(frame.to_string()),
+            Encoding::MessagePack => Message::binary(rmp_serde::to_vec_named(frame).expect("JSON fits MessagePack")),
+        };
+        self.writes_raw(message).await;
+    }
+
+    /// Writes one WebSocket message as it is. A connection that is closed takes it silently.
+    pub async fn writes_raw(&mut self, message: Message) {
+        if self.closed.is_none() {
+            let _ = within("the socket takes a frame", self.socket.send(message)).await;
+        }
+    }
+
+    /// The next frame that is no `events`; `events` are checked and kept in passing.
+    async fn receive(&mut self, what: &str) -> Value {
+        match within(what, self.read()).await {
+            Some(frame) => frame,
+            None => panic!("waiting for: {what}, but the connection closed with {:?}", self.closed),
+        }
+    }
+
+    /// Waits for the end of the connection; its close code (1006: none was sent).
+    pub async fn closed(&mut self) -> u16 {
+        within(&format!("{}'s connection closes", self.user), async {
+            while let Some(frame) = self.read().await {
+                self.inbox.push_back(frame);
+            }
+        })
+        .await;
+        self.closed.expect("it is closed")
+    }
+
+    /// How the connection ended, where it has (1006: without a close frame).
+    pub fn close_code(&self) -> Option<u16> {
+        self.closed
+    }
+
+    /// Reads for as long as nothing else is to be done, at most `time`; true when the connection is still open then.
+    pub async fn reads_for(&mut self, time: Duration) -> bool {
+        let read = tokio::time::timeout(time, async {
+            while let Some(frame) = self.read().await {
+                self.inbox.push_back(frame);
+            }
+        });
+        read.await.is_err()
+    }
+
+    /// One step of reading; `None` once it is closed. Gives frames that are no `events`.
+    pub async fn read(&mut self) -> Option<Value> {
+        loop {
+            if self.closed.is_some() {
+                return None;
+            }
+            let frame = match self.socket.next().await {
+                Some(Ok(Message::Text(text))) => {
+                    assert_eq!(self.encoding, Encoding::Json, "a text frame on a MessagePack connection");
+                    serde_json::from_str::<Value>(&text).expect("every text frame is JSON")
+                }
+                Some(Ok(Message::Binary(bytes))) => {
+                    assert_eq!(self.encoding, Encoding::MessagePack, "a binary frame on a JSON connection");
+                    rmp_serde::from_slice::<Value>(&bytes).expect("every binary frame is MessagePack")
+                }
+                Some(Ok(Message::Close(close))) => {
+                    self.closed = Some(close.map_or(1005, |close| close.code.into()));
+                    // The answering close frame is on its way; the end of the stream is not of interest.
+                    let _ = tokio::time::timeout(Duration::from_secs(2), self.socket.next()).await;
+                    continue;
+                }
+                Some(Ok(_)) => continue,
+                Some(Err(_)) | None => {
+                    self.closed = Some(1006);
+                    continue;
+                }
+            };
+            if frame["type"] == "events" {
+                self.takes_in(&frame);
+                continue;
+            }
+            self.notes(&frame);
+            return Some(frame);
+        }
+    }
+
+    /// Where a cursor starts, from the answer to its `subscribe`.
+    fn notes(&mut self, frame: &Value) {
+        if frame["type"] == "unsubscribed" {
+            self.next_seq.remove(frame["room"].as_str().expect("a room"));
+            return;
+        }
+        let Some(request) = frame["ref"].as_u64().and_then(|n| self.subscribing.remove(&n)) else { return };
+        if frame["type"] != "subscribed" {
+            return;
+        }
+        let head = frame["head"].as_u64().expect("subscribed has a head");
+        let start = match (frame["verdict"].as_str(), request["after"].as_u64(), request["last"].as_u64()) {
+            (Some("replay"), Some(after), _) => after,
+            (Some("replay"), None, Some(last)) => head.saturating_sub(last),
+            (Some("live" | "reset"), ..) => head,
+            _ => panic!("{request} was answered with {frame}"),
+        };
+        self.next_seq.insert(frame["room"].as_str().expect("subscribed has a room").to_owned(), start + 1);
+    }
+
+    /// Checks and keeps an `events` frame.
+    fn takes_in(&mut self, frame: &Value) {
+        let room = frame["room"].as_str().expect("events have a room");
+        let entries = frame["events"].as_array().expect("events have entries");
+        assert!(!entries.is_empty(), "an empty events frame");
+        let next = self.next_seq.get_mut(room).unwrap_or_else(|| panic!("{frame} without a subscription"));
+        for entry in entries {
+            assert_eq!(entry["seq"], *next, "{} expected seq {next} of {room}, got {entry}", self.user);
+            *next += 1;
+        }
+        self.seen.entry(room.to_owned()).or_default().extend(entries.iter().cloned());
+    }
+}
