@@ -234,4 +234,4 @@ async fn no_such_address() -> HttpResponse {
 }
 
 #[cfg(test)]
-mod tests;
+pub(super) mod tests;

@@ -5,6 +5,7 @@ mod accounts;
 mod guards;
 mod rooms;
 
+use std::path::Path;
 use std::sync::Arc;
 use std::sync::mpsc::{Receiver, channel};
 
@@ -78,32 +79,38 @@ impl Reply {
 }
 
 /// Settings without the limits by address, which tests of their own turn on.
-fn unlimited() -> Config {
+pub fn unlimited() -> Config {
     let mut config = Config::default();
     config.limits.http_per_minute = 0;
     config.limits.logins_per_minute = 0;
     config
 }
 
+/// What a hub needs, over a new store in `directory`.
+pub async fn context(config: &Arc<Config>, directory: &Path) -> HubContext {
+    let store = SqliteStore::open(&directory.join("roundtable.db")).expect("a new store");
+    let store: Arc<dyn MessageStore> = Arc::new(store);
+    store.migrate().await.expect("a new store");
+    HubContext {
+        node: NodeId::parse("node").expect("a valid id"),
+        router: NoRooms.start().recipient(),
+        store: store.clone(),
+        auth: Arc::new(Authenticator::new(&config.auth, store).expect("no keys to read")),
+        rates: Arc::new(MessageRates::new(0, 0)),
+        config: config.clone(),
+        metrics: Metrics::new(),
+    }
+}
+
 async fn node(
     config: Config,
 ) -> Node<impl Service<Request, Response = ServiceResponse<impl actix_web::body::MessageBody>, Error = Error>> {
     let data = TempDir::new().expect("a temporary directory");
-    let store: Arc<dyn MessageStore> =
-        Arc::new(SqliteStore::open(&data.path().join("roundtable.db")).expect("a new store"));
-    store.migrate().await.expect("a new store");
+    let config = Arc::new(config);
+    let context = context(&config, data.path()).await;
+    let store = context.store.clone();
     let (tell, revoked) = channel();
     let revoke: RevokePort = Arc::new(move |hash| tell.send(hash).expect("the test listens"));
-    let config = Arc::new(config);
-    let context = HubContext {
-        node: NodeId::parse("node").expect("a valid id"),
-        router: NoRooms.start().recipient(),
-        store: store.clone(),
-        auth: Arc::new(Authenticator::new(&config.auth, store.clone()).expect("no keys to read")),
-        rates: Arc::new(MessageRates::new(0, 0)),
-        config: config.clone(),
-        metrics: Metrics::new(),
-    };
     let (_, hub) = Hub::start(HubIndex(0), context);
     let service = init_service(App::new().configure(routes(Shared::new(&config, revoke), hub))).await;
     Node { service, store, revoked, _data: data }

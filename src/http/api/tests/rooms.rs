@@ -120,6 +120,8 @@ async fn ids_in_the_path_are_checked() {
         (json!({"id": "1"}), "text: "),
         (json!({"id": "1", "text": " "}), "text: "),
         (json!({"id": "1", "text": "hi", "reply_to": "x"}), "reply_to: "),
+        (json!({"id": "1", "text": "hi", "reply_to": 9_007_199_254_740_993_u64}), "reply_to: "),
+        (json!({"id": "1", "text": "hi", "reply_to": -1}), "reply_to: "),
         (json!({"id": "1", "text": "hi", "data": "d".repeat(5_000)}), "data: "),
     ] {
         let reply = node.post("/api/v1/rooms/lobby/messages", &alice, body).await;
