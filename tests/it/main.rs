@@ -4,6 +4,7 @@ mod cluster_failover;
 mod cluster_log;
 mod cluster_outage;
 mod conformance_bus;
+mod conformance_store;
 mod contract_admin;
 mod contract_frames;
 mod contract_hello;
