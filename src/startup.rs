@@ -39,6 +39,7 @@ use crate::infra::redis::RedisBus;
 use crate::infra::sqlite::SqliteStore;
 use crate::metrics::Metrics;
 use crate::ports::{ClusterBus, MessageStore, NodeState, StoreError};
+use crate::telemetry;
 
 /// How often a store that is away at the start is tried.
 const STORE_AGAIN: Duration = Duration::from_millis(500);
@@ -70,8 +71,8 @@ pub enum StartError {
 /// Where the file can't be opened or the address makes no sense.
 pub fn store(config: &Config) -> Result<Arc<dyn MessageStore>, StartError> {
     match &config.store.url {
-        StoreUrl::Sqlite { path } => Ok(Arc::new(SqliteStore::open(Path::new(path)).map_err(StartError::Store)?)),
-        StoreUrl::Postgres { url } => {
+        StoreUrl::Sqlite(path) => Ok(Arc::new(SqliteStore::open(Path::new(path)).map_err(StartError::Store)?)),
+        StoreUrl::Postgres(url) => {
             let options =
                 PostgresOptions { connections: config.store.connections as u32, ..PostgresOptions::default() };
             Ok(Arc::new(PostgresStore::connect(url.expose(), options).map_err(StartError::Store)?))
@@ -94,6 +95,14 @@ fn node_id() -> NodeId {
     NodeId::parse(&id).expect("hexadecimal digits make a node id")
 }
 
+/// Runs the migrations alone. Gives the names of those that were run.
+///
+/// # Errors
+/// Where the store can't be reached, or refuses.
+pub async fn migrate(config: &Config) -> Result<Vec<String>, StartError> {
+    store(config)?.migrate().await.map_err(StartError::Store)
+}
+
 /// Serves until SIGTERM or SIGINT, then drains. Runs on the caller's thread, inside an actix system.
 ///
 /// # Errors
@@ -102,6 +111,7 @@ pub async fn run(config: Config) -> Result<(), StartError> {
     let public = server::bind(config.server.bind)?;
     let admin = server::bind(config.admin.bind)?;
     let (config, metrics, node) = (Arc::new(config), Metrics::new(), node_id());
+    telemetry::watch_panics(metrics.clone());
     let (store, bus) = (store(&config)?, bus(&config)?);
     tracing::info!(node.id = %node, http = %public.address, admin = %admin.address, "node.starting");
 
@@ -229,7 +239,6 @@ struct Core {
     metrics: Arc<Metrics>,
     node: NodeId,
     store: Arc<dyn MessageStore>,
-    bus: Arc<dyn ClusterBus>,
     hubs: Hubs,
     router: Addr<RouterActor>,
     cluster: Addr<ClusterActor>,
@@ -277,7 +286,7 @@ impl Core {
             metrics: metrics.clone(),
         };
         router.do_send(Connect { rooms: Arc::new(rooms), released: cluster.clone().recipient() });
-        Self { config: config.clone(), metrics, node, store, bus, hubs, router, cluster, persistence, to_nodes, gate }
+        Self { config: config.clone(), metrics, node, store, hubs, router, cluster, persistence, to_nodes, gate }
     }
 }
 
