@@ -306,7 +306,11 @@ impl Core {
             router.do_send(RegisterHub { index, hub: recipient, arbiter: Arbiter::current() });
             hub
         });
-        Ok(server::public(listener, self.config.server.workers, shared, gate, start_worker)?)
+        let workers = match self.config.server.workers {
+            0 => std::thread::available_parallelism().map_or(1, usize::from),
+            workers => workers,
+        };
+        Ok(server::public(listener, workers, shared, gate, start_worker)?)
     }
 
     /// Tells this node's and every other node's hubs that a login was revoked.

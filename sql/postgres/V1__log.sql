@@ -28,7 +28,7 @@ CREATE TABLE entries (
     room_no bigint NOT NULL,
     seq bigint NOT NULL,
     at bigint NOT NULL,
-    -- Names a message in its room for ever: of its sender and the sender's id for it.
+    -- Names a message for ever: its room, its sender and the sender's id for it in one (src/infra/changes.rs).
     key uuid,
     target bigint,
     reply_to bigint,
@@ -43,7 +43,7 @@ CREATE TABLE entries (
     data text,
     PRIMARY KEY (room_no, seq)
 );
-CREATE UNIQUE INDEX entries_key ON entries (room_no, key) WHERE key IS NOT NULL;
+CREATE UNIQUE INDEX entries_key ON entries (key) WHERE key IS NOT NULL;
 CREATE INDEX entries_edits ON entries (room_no, target) WHERE kind = 1;
 
 -- The reactions that are set now; the log has their history.
@@ -87,7 +87,7 @@ CREATE INDEX logins_user ON logins (user_id);
 
 -- One group commit of messages over several rooms: what src/infra/postgres/append.rs calls for rooms that get nothing
 -- but messages. Rooms have distinct numbers; an item names its room by its place in `rooms_no` (from 1); no key comes
--- twice in a room.
+-- twice.
 --
 -- `heads`, one a room: its head before this call; -2: fenced, nothing was done; -1: a reply to an entry behind that
 -- head, which is for the caller to settle, nothing was done. `why`, one an item (NULL: all 0): 0 inserted, with the next seq of
@@ -129,7 +129,7 @@ BEGIN
             END)::smallint AS why
         FROM unnest(item_room, item_key, item_reply_to, item_known_only)
             WITH ORDINALITY AS i (room, key, reply_to, known_only, ord)
-        LEFT JOIN entries e ON e.room_no = rooms_no[i.room] AND e.key = i.key
+        LEFT JOIN entries e ON e.key = i.key
     ) AS f;
 
     INSERT INTO entries (room_no, seq, at, key, reply_to, kind, user_id, message_id, text, data)

@@ -1,9 +1,11 @@
 //! The one integration binary: conformance suites, contract tests against whole nodes, simulation.
 
+mod cluster;
 mod cluster_failover;
 mod cluster_log;
 mod cluster_outage;
 mod conformance_bus;
+mod conformance_store;
 mod contract_admin;
 mod contract_frames;
 mod contract_hello;

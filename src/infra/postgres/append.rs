@@ -176,7 +176,7 @@ impl<'a> Columns<'a> {
             let Change::Message { id, text, reply_to, data, only_if_known } = &item.change else { continue };
             self.room.push(place);
             self.at.push(item.at);
-            self.key.push(MessageKey::of(&item.user, id));
+            self.key.push(MessageKey::of(room.no, &item.user, id));
             self.reply_to.push(reply_to.map(rows::seq_in));
             self.known_only.push(*only_if_known);
             self.user.push(item.user.as_str());

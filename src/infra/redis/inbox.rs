@@ -143,10 +143,10 @@ impl Listener {
                 PushKind::Message | PushKind::SMessage if channel == table.as_bytes() => {
                     let _ = events.send(BusEvent::TableChanged);
                 }
-                PushKind::Subscribe | PushKind::SSubscribe if channel == frames.as_bytes() => {
-                    if subscribed.swap(true, Ordering::AcqRel) {
-                        let _ = events.send(BusEvent::Reconnected);
-                    }
+                PushKind::Subscribe | PushKind::SSubscribe
+                    if channel == frames.as_bytes() && subscribed.swap(true, Ordering::AcqRel) =>
+                {
+                    let _ = events.send(BusEvent::Reconnected);
                 }
                 // Also when a slot moved to another node of a Redis Cluster.
                 PushKind::Disconnection | PushKind::Unsubscribe | PushKind::SUnsubscribe => broken.notify_one(),
