@@ -139,6 +139,7 @@ impl Hub {
 
     /// Closes the sessions of a login that was revoked.
     pub(super) fn revoke(&self, secret_hash: &[u8; 32]) {
+        self.context.auth.forget(secret_hash);
         let state = self.state.borrow();
         for (_, core) in &state.sessions {
             if core.state.borrow().login.as_deref() == Some(secret_hash) {
