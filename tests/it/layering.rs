@@ -22,7 +22,7 @@ const MAY_USE: &[(&str, &[&str])] = &[
     ("config", &["ids", "refusal", "entry", "limits"]),
     ("metrics", &["ids", "refusal", "entry", "limits", "config"]),
     ("telemetry", &["ids", "refusal", "entry", "limits", "config", "metrics"]),
-    ("auth", &["ids", "refusal", "entry", "limits", "domain", "ports", "config", "metrics"]),
+    ("auth", &["ids", "refusal", "entry", "limits", "domain", "protocol", "ports", "config", "metrics", "telemetry"]),
     (
         "actors",
         &["ids", "refusal", "entry", "limits", "domain", "protocol", "ports", "auth", "config", "metrics", "telemetry"],
