@@ -50,7 +50,8 @@ pub(super) fn check(config: &Config) -> Result<(), Invalid> {
     range("limits.subscriptions", limits.subscriptions as u64, 1, 1_000_000)?;
     range("limits.replay", limits.replay, 0, 10_000_000)?;
     // The filter takes any word for a target, and a misspelt level would silence the log.
-    let levelled = |part: &str| part.contains(['=', '[']) || part.trim().parse::<LevelFilter>().is_ok();
+    let levelled =
+        |part: &str| part.contains(['=', '[']) || !part.trim().is_empty() && part.trim().parse::<LevelFilter>().is_ok();
     if !log.level.split(',').all(levelled) || EnvFilter::try_new(&log.level).is_err() {
         return Err(Invalid::new(
             "log.level",
