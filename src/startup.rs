@@ -47,6 +47,8 @@ const STORE_AGAIN: Duration = Duration::from_millis(500);
 const READINESS_EVERY: Duration = Duration::from_millis(500);
 /// How long the store may be silent before the node counts as cut off from it.
 const STORE_SILENCE: Duration = Duration::from_secs(2);
+/// How often idle senders' rates are forgotten.
+const RATES_EVERY: Duration = Duration::from_secs(60);
 /// Appends under way at a time.
 const LANES: usize = 2;
 /// The spread of a drain for each session that has to go; bounded by most of `server.shutdown_s`.
@@ -138,12 +140,14 @@ pub async fn run(config: Config) -> Result<(), StartError> {
     let mut stop = Stop { drain_asked, signalled: signals() };
     if migrate_until_done(&store, &mut stop).await {
         let auth = Authenticator::new(&config.auth, store.clone()).map_err(|e| StartError::Setting(e.to_string()))?;
+        let rates = Arc::new(MessageRates::new(config.limits.messages_per_minute, config.limits.messages_burst));
+        forget_idle_rates(rates.clone());
         let context = HubContext {
             node,
             router: core.router.clone().recipient(),
             store: store.clone(),
             auth: Arc::new(auth),
-            rates: Arc::new(MessageRates::new(config.limits.messages_per_minute, config.limits.messages_burst)),
+            rates,
             config: config.clone(),
             metrics: metrics.clone(),
         };
@@ -187,6 +191,16 @@ async fn migrate_until_done(store: &Arc<dyn MessageStore>, stop: &mut Stop) -> b
             () = stop.signalled() => return false,
         }
     }
+}
+
+/// Users who have not sent for a while have a full bucket: they need not be remembered.
+fn forget_idle_rates(rates: Arc<MessageRates>) {
+    actix_rt::spawn(async move {
+        loop {
+            sleep(RATES_EVERY).await;
+            rates.sweep();
+        }
+    });
 }
 
 /// What ends a node: a signal, or (for the drain alone) the admin listener.

@@ -220,6 +220,7 @@ impl ClusterActor {
                 answer
             }
             Err(error) => {
+                self.metrics.bus_errors.inc();
                 if !std::mem::replace(&mut self.trouble, true) {
                     tracing::warn!(node.id = %self.node, %error, "cluster.bus.away");
                 }

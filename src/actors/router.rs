@@ -6,7 +6,7 @@
 use std::collections::{HashMap, HashSet};
 use std::sync::Arc;
 
-use actix::{Actor, Addr, AsyncContext, Context, Handler, Recipient};
+use actix::{Actor, AsyncContext, Context, Handler, Recipient};
 use actix_rt::ArbiterHandle;
 
 use crate::actors::envelope::{Envelope, PeerMessage};
@@ -16,7 +16,7 @@ use crate::actors::messages::{
 };
 use crate::actors::room::feed::Hubs;
 use crate::actors::room::{RoomActor, RoomContext};
-use crate::ids::{NodeId, RoomId, SHARDS, ShardId};
+use crate::ids::{NodeId, RoomId, SHARDS, ShardId, fnv1a};
 
 /// A worker thread is up: its hub, and its arbiter for rooms to run on.
 #[derive(actix::Message)]
@@ -86,8 +86,7 @@ impl RouterActor {
                 cx.metrics.rooms.dec();
             }
             let room = RoomActor::new(id.clone(), owner, cx);
-            let addr = self.start_room(id, room);
-            let entry = Entry { requests: addr.clone().recipient(), control: addr.recipient(), handed_out: 0 };
+            let entry = self.start_room(id, room);
             self.rooms.insert(id.clone(), entry);
             self.by_shard[usize::from(shard.0)].insert(id.clone());
         }
@@ -97,12 +96,14 @@ impl RouterActor {
     }
 
     /// Rooms are spread over the worker threads, so that a room and about its share of readers meet without a hop.
-    fn start_room(&self, id: &RoomId, room: RoomActor) -> Addr<RoomActor> {
-        if self.arbiters.is_empty() {
-            return room.start();
-        }
-        let index = crate::ids::fnv1a(id.as_str().as_bytes()) as usize / usize::from(SHARDS) % self.arbiters.len();
-        RoomActor::start_in_arbiter(&self.arbiters[index], |_| room)
+    fn start_room(&self, id: &RoomId, room: RoomActor) -> Entry {
+        let room = if self.arbiters.is_empty() {
+            room.start()
+        } else {
+            let index = fnv1a(id.as_str().as_bytes()) as usize / usize::from(SHARDS) % self.arbiters.len();
+            RoomActor::start_in_arbiter(&self.arbiters[index], |_| room)
+        };
+        Entry { requests: room.clone().recipient(), control: room.recipient(), handed_out: 0 }
     }
 
     fn tell_shard(&self, shard: ShardId, message: impl Fn() -> RoomControl) {

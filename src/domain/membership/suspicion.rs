@@ -82,7 +82,7 @@ mod tests {
         suspicion.suspect(node.clone(), ms(60));
         assert_eq!(suspicion.due(ms(109)), []);
         assert_eq!(suspicion.next_look(), Some(ms(110)));
-        assert_eq!(suspicion.due(ms(110)), [node.clone()]);
+        assert_eq!(suspicion.due(ms(110)), vec![node.clone()]);
         assert!(suspicion.look(&node));
         assert_eq!(suspicion.due(ms(111)), [], "it is being looked at");
         suspicion.saw(&node, Some(true), ms(112));

@@ -102,10 +102,11 @@ async fn append_messages(
         .ok_or_else(|| StoreError::Fault("append_messages gave nothing".into()))?;
     let heads: Vec<i64> = row.get(0);
     let why: Option<Vec<i16>> = row.get(1);
-    let known: Option<(Vec<Option<i64>>, Vec<Option<i64>>)> = row.get::<_, Option<_>>(2).zip(row.get(3));
+    let known_seq: Option<Vec<Option<i64>>> = row.get(2);
+    let known_at: Option<Vec<Option<i64>>> = row.get(3);
     let known = |item: usize| {
-        let (seq, at) = known.as_ref()?;
-        Some((rows::seq_out((*seq.get(item)?)?), (*at.get(item)?)?))
+        let seq = (*known_seq.as_ref()?.get(item)?)?;
+        Some((rows::seq_out(seq), (*known_at.as_ref()?.get(item)?)?))
     };
 
     let mut item = 0;

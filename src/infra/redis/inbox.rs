@@ -104,7 +104,7 @@ impl Listener {
         let current = Arc::new(AtomicBool::new(true));
         let broken = Arc::new(Notify::new());
         let on_push = self.on_push(Arc::clone(&current), Arc::clone(&broken));
-        let connection = self.target.connect(Some(on_push)).await?;
+        let connection = self.target.connect(on_push).await?;
         let mut subscription = Subscription { connection, current, broken };
         let channels = [self.frames.as_ref(), self.table.as_ref()];
         let confirmed = async {
