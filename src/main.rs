@@ -7,6 +7,7 @@ use std::path::PathBuf;
 use std::process::ExitCode;
 
 use clap::{Parser, Subcommand};
+use roundtable::auth::keys::Keys;
 use roundtable::config::Config;
 use roundtable::{startup, telemetry};
 
@@ -39,7 +40,12 @@ enum Command {
 
 fn main() -> ExitCode {
     let cli = Cli::parse();
-    let config = match Config::load(cli.config.as_deref()) {
+    let checked = Config::load(cli.config.as_deref()).and_then(|config| {
+        // Read again by whoever uses them; here so that a key that can't be used is said before anything else happens.
+        Keys::load(&config.auth.jwt)?;
+        Ok(config)
+    });
+    let config = match checked {
         Ok(config) => config,
         Err(invalid) => {
             eprintln!("{invalid}");

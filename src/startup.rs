@@ -286,8 +286,8 @@ impl Core {
             broken: router.clone().recipient(),
             news: cluster.clone().recipient(),
         };
-        let to_nodes =
-            BusActor::new(node.clone(), bus.clone(), bus_ports, metrics.clone()).start_with_inbox().recipient();
+        let links = BusActor::new(node.clone(), bus.clone(), bus_ports, metrics.clone()).start_with_inbox();
+        let to_nodes: Recipient<ToNode> = links.clone().recipient();
         let rooms = RoomContext {
             node: node.clone(),
             store: store.clone(),
@@ -299,7 +299,11 @@ impl Core {
             news: router.clone().recipient(),
             metrics: metrics.clone(),
         };
-        router.do_send(Connect { rooms: Arc::new(rooms), released: cluster.clone().recipient() });
+        router.do_send(Connect {
+            rooms: Arc::new(rooms),
+            released: cluster.clone().recipient(),
+            lost: links.recipient(),
+        });
         Self { config: config.clone(), metrics, node, store, hubs, router, cluster, persistence, to_nodes, gate }
     }
 }

@@ -33,6 +33,8 @@ pub struct RegisterHub {
 pub struct Connect {
     pub rooms: Arc<RoomContext>,
     pub released: Recipient<ShardsReleased>,
+    /// The bus, which forgets its links to them.
+    pub lost: Recipient<NodesLost>,
 }
 
 struct Entry {
@@ -44,6 +46,7 @@ struct Entry {
 struct Connected {
     rooms: Arc<RoomContext>,
     released: Recipient<ShardsReleased>,
+    lost: Recipient<NodesLost>,
 }
 
 pub struct RouterActor {
@@ -142,7 +145,7 @@ impl Handler<Connect> for RouterActor {
     type Result = ();
 
     fn handle(&mut self, message: Connect, _: &mut Self::Context) {
-        self.connected = Some(Connected { rooms: message.rooms, released: message.released });
+        self.connected = Some(Connected { rooms: message.rooms, released: message.released, lost: message.lost });
     }
 }
 
@@ -250,6 +253,9 @@ impl Handler<NodesLost> for RouterActor {
     type Result = ();
 
     fn handle(&mut self, message: NodesLost, _: &mut Self::Context) {
+        if let Some(connected) = &self.connected {
+            connected.lost.do_send(message.clone());
+        }
         for node in message.nodes {
             self.tell_all(|| RoomControl::NodeLost(node.clone()));
         }

@@ -54,7 +54,7 @@ struct Backend {
 /// The database itself.
 enum Raw {
     Postgres(String),
-    Sqlite(PathBuf, TempDir),
+    Sqlite { path: PathBuf, _dir: TempDir },
 }
 
 /// How long a call on a store under test may wait: short, since some tests make it wait.
@@ -81,7 +81,7 @@ impl Backend {
         let path = dir.path().join("roundtable.db");
         let store = SqliteStore::open(&path).expect("a new file");
         store.migrate().await.expect("a fresh database");
-        Self { store: Arc::new(store), raw: Raw::Sqlite(path, dir) }
+        Self { store: Arc::new(store), raw: Raw::Sqlite { path, _dir: dir } }
     }
 
     /// A public room that `alice` owns, opened.
@@ -127,7 +127,7 @@ impl Raw {
                 let _ = connection.await;
                 found
             }
-            Self::Sqlite(path, _) => {
+            Self::Sqlite { path, .. } => {
                 let connection = rusqlite::Connection::open(path).expect("the file is there");
                 let mut statement = connection.prepare(sql).expect("valid SQL");
                 let found = statement.query_map([], |row| row.get::<_, Option<String>>(0)).expect("a query");
@@ -149,7 +149,7 @@ impl Raw {
                     client.batch_execute("ROLLBACK").await.expect("a connection");
                 });
             }
-            Self::Sqlite(path, _) => {
+            Self::Sqlite { path, .. } => {
                 let connection = rusqlite::Connection::open(path).expect("the file is there");
                 connection.execute_batch("BEGIN IMMEDIATE").expect("a lock");
                 std::thread::spawn(move || {
@@ -164,7 +164,7 @@ impl Raw {
     fn path(&self) -> Option<&Path> {
         match self {
             Self::Postgres(_) => None,
-            Self::Sqlite(path, _) => Some(path),
+            Self::Sqlite { path, .. } => Some(path),
         }
     }
 }

@@ -1,9 +1,11 @@
 //! The one integration binary: conformance suites, contract tests against whole nodes, simulation.
 
+mod accounts;
 mod cluster;
 mod cluster_failover;
 mod cluster_log;
 mod cluster_outage;
+mod command_line;
 mod conformance_bus;
 mod conformance_store;
 mod contract_admin;
@@ -15,4 +17,5 @@ mod contract_limits;
 mod contract_log;
 mod contract_slow_reader;
 mod layering;
+mod seeds;
 mod support;

@@ -88,8 +88,6 @@ fn nearly_frames() -> impl Strategy<Value = Vec<u8>> {
 }
 
 proptest! {
-    #![proptest_config(ProptestConfig::with_cases(2_000))]
-
     #[test]
     fn decoding_never_panics(bytes in prop_oneof![prop::collection::vec(any::<u8>(), 0..200), nearly_frames()]) {
         for encoding in Encoding::ALL {

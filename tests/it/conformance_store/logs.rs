@@ -153,28 +153,50 @@ async fn a_failed_append_burns_no_seq(b: Backend) {
     assert_eq!(log.len(), 2, "what failed was not done, and nothing was burnt");
 }
 
-/// Any mix of changes, in one append or in many: the same outcomes, the same log.
+/// Any mix of changes over several rooms, in one append or in many: the same outcomes, the same logs.
 async fn a_batch_is_the_same_as_one_at_a_time(b: Backend) {
     for name in ["alice", "bob", "carol"] {
         b.account(name).await;
     }
     let mut random = Random(0x5eed);
-    for round in 0..25 {
-        let (whole, single) = (b.room(&format!("whole{round}")).await, b.room(&format!("single{round}")).await);
-        for _ in 0..3 {
-            let items: Vec<AppendItem> = (0..random.below(25)).map(|_| random.item(round % 3 == 0)).collect();
-            let at_once = whole.append(items.clone()).await;
-            let mut one_by_one = Vec::new();
-            for item in items.clone() {
-                one_by_one.extend(single.append(vec![item]).await);
-            }
-            assert_eq!(at_once, one_by_one, "{items:?}");
+    for round in 0..12 {
+        let name = |kind: &str, n: u64| format!("{kind}-{round}-{n}");
+        let (mut wholes, mut singles) = (Vec::new(), Vec::new());
+        for n in 0..4 {
+            wholes.push(b.room(&name("whole", n)).await);
+            singles.push(b.room(&name("single", n)).await);
         }
-        let (log, expected) = (b.log(&format!("whole{round}")).await, b.log(&format!("single{round}")).await);
-        assert_eq!(log, expected);
-        let people = |owned: Owned| (owned.opened.members, owned.opened.bans, owned.opened.room.name);
-        let (whole, single) = (b.open(&format!("whole{round}")).await, b.open(&format!("single{round}")).await);
-        assert_eq!(people(whole), people(single));
+        // Held by nobody any more; its appends must do nothing, and nothing to the others.
+        let stale = b.room(&name("stale", 0)).await;
+        b.open(&name("stale", 0)).await;
+        for _ in 0..4 {
+            // Rooms with messages alone go another way than the others.
+            let only_messages: Vec<bool> = (0..4).map(|n| (round + n) % 3 > 0).collect();
+            let items: Vec<Vec<AppendItem>> = only_messages
+                .iter()
+                .map(|&only_messages| (0..random.below(20)).map(|_| random.item(only_messages)).collect())
+                .collect();
+            let mut parts: Vec<RoomAppend> =
+                wholes.iter().zip(&items).map(|(whole, items)| whole.part(items.clone())).collect();
+            parts.insert(random.below(5) as usize, stale.part(vec![random.item(true)]));
+            let mut at_once = b.store.append(parts).await.expect("the store is there");
+            let fenced = at_once.iter().position(|result| *result == Appended::Fenced).expect("the stale one");
+            at_once.remove(fenced);
+            for ((single, items), at_once) in singles.iter().zip(items).zip(at_once) {
+                let mut one_by_one = Vec::new();
+                for item in items.clone() {
+                    one_by_one.extend(single.append(vec![item]).await);
+                }
+                assert_eq!(at_once, Appended::Done(one_by_one), "{items:?}");
+            }
+        }
+        for n in 0..4 {
+            assert_eq!(b.log(&name("whole", n)).await, b.log(&name("single", n)).await);
+            let people = |owned: Owned| (owned.opened.members, owned.opened.bans, owned.opened.room.name);
+            let (whole, single) = (b.open(&name("whole", n)).await, b.open(&name("single", n)).await);
+            assert_eq!(people(whole), people(single));
+        }
+        assert!(b.log(&name("stale", 0)).await.is_empty());
     }
 }
 
