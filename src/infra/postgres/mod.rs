@@ -77,10 +77,12 @@ impl PostgresStore {
         let mut config: Config =
             url.parse().map_err(|error: tokio_postgres::Error| StoreError::Fault(error.to_string()))?;
         let statement_timeout_ms = options.answer_within.as_millis().saturating_sub(250).max(250);
-        // Compiling a plan takes longer than any statement here.
+        // Every statement finds a few rows by their keys, so indexes and nested loops are right at every size. A planner
+        // left alone picks scans while the tables are small, and keeps the plan while they grow.
         let session = format!(
             "-c statement_timeout={statement_timeout_ms} -c idle_in_transaction_session_timeout=10000 \
-             -c synchronous_commit=on -c jit=off"
+             -c synchronous_commit=on -c jit=off -c plan_cache_mode=force_generic_plan \
+             -c enable_seqscan=off -c enable_hashjoin=off -c enable_mergejoin=off"
         );
         let session = match config.get_options() {
             Some(given) => format!("{session} {given}"),
@@ -92,15 +94,10 @@ impl PostgresStore {
             .connect_timeout(options.connect_within)
             .tcp_user_timeout(options.answer_within)
             .keepalives_idle(Duration::from_secs(15))
-            .keepalives_interval(Duration::from_secs(5));
-        // Plans are made once, perhaps while the tables are empty: these are right at every size.
-        let mut append_config = config.clone();
-        append_config.options(format!(
-            "{session} -c enable_seqscan=off -c enable_hashjoin=off -c enable_mergejoin=off \
-             -c plan_cache_mode=force_generic_plan"
-        ));
+            .keepalives_interval(Duration::from_secs(5))
+            .keepalives_retries(3);
         let thread = StoreThread::start()?;
-        let appends = pool::pool(thread.handle(), append_config, options.append_connections, &options)?;
+        let appends = pool::pool(thread.handle(), config.clone(), options.append_connections, &options)?;
         let others = pool::pool(thread.handle(), config.clone(), options.connections, &options)?;
         Ok(Self { appends, others, config, options, thread })
     }

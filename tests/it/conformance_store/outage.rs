@@ -114,6 +114,26 @@ async fn postgres_is_migrated_once_by_however_many_nodes() {
     assert!(by_others.iter().all(Vec::is_empty), "{by_others:?}");
 }
 
+/// The files that undo migrations do, and what they undo can be done again.
+#[tokio::test]
+async fn the_way_back_leads_back() {
+    let b = Backend::postgres().await;
+    let Raw::Postgres(url) = &b.raw else { panic!("not PostgreSQL") };
+    let (client, connection) = tokio_postgres::connect(url, NoTls).await.expect("the server is there");
+    tokio::spawn(connection);
+    b.room("one").await;
+    client.batch_execute(include_str!("../../../sql/postgres/V1__log.down.sql")).await.expect("nothing is left over");
+    assert_eq!(b.store.migrate().await.map(|ran| ran.len()), Ok(1));
+    b.room("one").await;
+
+    let b = Backend::sqlite().await;
+    b.room("one").await;
+    let connection = rusqlite::Connection::open(b.raw.path().expect("a file")).expect("the file is there");
+    connection.execute_batch(include_str!("../../../sql/sqlite/V1__log.down.sql")).expect("nothing is left over");
+    assert_eq!(b.store.migrate().await.map(|ran| ran.len()), Ok(1));
+    b.room("one").await;
+}
+
 #[tokio::test]
 async fn sqlite_is_migrated_once_and_keeps_what_it_has() {
     let b = Backend::sqlite().await;
