@@ -53,6 +53,13 @@ pub struct RoomAppend {
     pub items: Vec<AppendItem>,
 }
 
+impl RoomAppend {
+    /// Whether it ends the room.
+    pub fn deletes(&self) -> bool {
+        matches!(self.items.last(), Some(AppendItem { change: Change::DeleteRoom, .. }))
+    }
+}
+
 /// One thing to do to a room, by `user` at `at`.
 #[derive(Clone, Debug)]
 pub struct AppendItem {
@@ -107,7 +114,8 @@ pub enum Change {
     Unban {
         user: UserId,
     },
-    /// Deletes the room and its log; its id is never given out again. Must be the last item.
+    /// Deletes the room and its log; its id is never given out again. Nobody sees it from then on; what is stored of it
+    /// is removed soon after. Must be the last item.
     DeleteRoom,
 }
 

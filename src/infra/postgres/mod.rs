@@ -8,6 +8,7 @@ mod accounts;
 mod append;
 mod logs;
 mod pool;
+mod purge;
 mod rooms;
 mod slow;
 
@@ -18,6 +19,7 @@ use deadpool_postgres::Pool;
 use tokio_postgres::Config;
 
 use self::pool::{Lease, StoreThread};
+use self::purge::Purge;
 use crate::entry::{Role, Room};
 use crate::ids::{Millis, RoomId, Seq, UserId};
 use crate::ports::{
@@ -63,6 +65,7 @@ impl Default for PostgresOptions {
 pub struct PostgresStore {
     appends: Pool,
     others: Pool,
+    purge: Purge,
     config: Config,
     options: PostgresOptions,
     thread: StoreThread,
@@ -99,7 +102,8 @@ impl PostgresStore {
         let thread = StoreThread::start()?;
         let appends = pool::pool(thread.handle(), config.clone(), options.append_connections, &options)?;
         let others = pool::pool(thread.handle(), config.clone(), options.connections, &options)?;
-        Ok(Self { appends, others, config, options, thread })
+        let purge = Purge::new(others.clone(), options.answer_within);
+        Ok(Self { appends, others, purge, config, options, thread })
     }
 
     async fn append_lease(&self) -> Result<Lease, StoreError> {
@@ -125,6 +129,8 @@ impl MessageStore for PostgresStore {
                 StoreError::Fault(error.to_string())
             }
         })?;
+        // Of rooms that were deleted before the last stop.
+        self.purge.start(self.thread.handle());
         Ok(report.applied_migrations().iter().map(ToString::to_string).collect())
     }
 
@@ -138,7 +144,12 @@ impl MessageStore for PostgresStore {
     }
 
     async fn append(&self, batch: Vec<RoomAppend>) -> Result<Vec<Appended>, StoreError> {
-        append::append(&mut self.append_lease().await?, batch).await
+        let deletes = batch.iter().any(RoomAppend::deletes);
+        let done = append::append(&mut self.append_lease().await?, batch).await?;
+        if deletes {
+            self.purge.start(self.thread.handle());
+        }
+        Ok(done)
     }
 
     async fn page(&self, room: &RoomId, range: Range, limit: u32, max_bytes: usize) -> Result<Page, StoreError> {

@@ -166,13 +166,12 @@ const SET_RECORD: &str = "UPDATE rooms SET name = n.name, topic = n.topic, slow_
         AS n (no, name, topic, slow_mode_s, archived)
     WHERE rooms.no = n.no";
 
-/// What goes with a room; its record stays as a tombstone, so that the id is taken for ever.
-const DELETE_ROOMS: [&str; 5] = [
+/// The room is gone at once; what is left of it goes later (`purge`). Its record stays as a tombstone, so that the id is
+/// taken for ever.
+const DELETE_ROOMS: [&str; 3] = [
     "UPDATE rooms SET deleted = true, name = NULL, topic = NULL WHERE no = ANY ($1)",
     "DELETE FROM room_heads WHERE no = ANY ($1)",
-    "DELETE FROM people WHERE room_no = ANY ($1)",
-    "DELETE FROM reactions WHERE room_no = ANY ($1)",
-    "DELETE FROM entries WHERE room_no = ANY ($1)",
+    "INSERT INTO doomed_rooms SELECT unnest($1::bigint[])",
 ];
 
 /// Writes the plans of all rooms and commits, in one round trip: a statement for each kind of thing that changes at all.

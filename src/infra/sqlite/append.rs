@@ -158,12 +158,11 @@ fn write(
             .map_err(store_error)?;
     }
     if plan.room_deleted {
-        // The record stays, as a tombstone: its id is taken for ever.
+        // The room is gone at once; what is left of it goes later (`purge`). The record stays, as a tombstone: its id is
+        // taken for ever.
         for sql in [
             "UPDATE rooms SET deleted = 1, name = NULL, topic = NULL WHERE no = ?1",
-            "DELETE FROM people WHERE room_no = ?1",
-            "DELETE FROM reactions WHERE room_no = ?1",
-            "DELETE FROM entries WHERE room_no = ?1",
+            "INSERT INTO doomed_rooms (no) VALUES (?1)",
         ] {
             prepare(sql)?.execute([no]).map_err(store_error)?;
         }

@@ -59,6 +59,13 @@ async fn pages_through_a_hundred_thousand_entries(b: Backend) {
     assert_eq!(seqs(Range::Newest, 1).await, (vec![ENTRIES], true));
     let nowhere = b.page("nowhere", Range::Newest, 10).await;
     assert!(nowhere.entries.is_empty() && !nowhere.more);
+
+    // A long log is deleted without holding anybody up.
+    let asked = std::time::Instant::now();
+    room.does("alice", Change::DeleteRoom).await;
+    assert_eq!(other.append(vec![says("alice", "still here", "x")]).await, [appended(101)]);
+    assert!(asked.elapsed() < Duration::from_secs(1), "{:?}", asked.elapsed());
+    b.until_nothing_is_left("SELECT message_id FROM entries WHERE text <> 'x' LIMIT 1").await;
 }
 
 async fn a_page_ends_at_its_bytes(b: Backend) {
