@@ -13,4 +13,5 @@ mod contract_limits;
 mod contract_log;
 mod contract_slow_reader;
 mod layering;
+mod sim;
 mod support;
