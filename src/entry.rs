@@ -42,13 +42,13 @@ impl PartialEq for Data {
 impl Eq for Data {}
 
 impl Serialize for Data {
-    /// JSON gets the text as it is; MessagePack the same value in its own types.
+    /// JSON gets the text as it is; between nodes it travels as a text, so that digits and the order of keys survive.
+    /// (The MessagePack that clients get is made from the JSON, by `protocol`.)
     fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
         if serializer.is_human_readable() {
             self.0.serialize(serializer)
         } else {
-            let value: serde_json::Value = serde_json::from_str(self.0.get()).map_err(serde::ser::Error::custom)?;
-            value.serialize(serializer)
+            serializer.serialize_str(self.as_str())
         }
     }
 }
@@ -58,10 +58,14 @@ impl<'de> Deserialize<'de> for Data {
         if deserializer.is_human_readable() {
             Ok(Self(Arc::from(Box::<RawValue>::deserialize(deserializer)?)))
         } else {
-            let value = serde_json::Value::deserialize(deserializer)?;
-            Self::from_compact(value.to_string()).map_err(D::Error::custom)
+            Self::from_compact(String::deserialize(deserializer)?).map_err(D::Error::custom)
         }
     }
+}
+
+/// Where the field is there it is data, null among them.
+fn given<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Option<Data>, D::Error> {
+    Data::deserialize(deserializer).map(Some)
 }
 
 /// One entry of a room's log.
@@ -238,6 +242,7 @@ struct WireEntry {
     id: Option<MessageId>,
     text: Option<String>,
     reply_to: Option<Seq>,
+    #[serde(default, deserialize_with = "given")]
     data: Option<Data>,
     edited_at: Option<String>,
     target: Option<Seq>,

@@ -39,6 +39,7 @@ use crate::infra::redis::RedisBus;
 use crate::infra::sqlite::SqliteStore;
 use crate::metrics::Metrics;
 use crate::ports::{ClusterBus, MessageStore, NodeState, StoreError};
+use crate::telemetry;
 
 /// How often a store that is away at the start is tried.
 const STORE_AGAIN: Duration = Duration::from_millis(500);
@@ -46,6 +47,8 @@ const STORE_AGAIN: Duration = Duration::from_millis(500);
 const READINESS_EVERY: Duration = Duration::from_millis(500);
 /// How long the store may be silent before the node counts as cut off from it.
 const STORE_SILENCE: Duration = Duration::from_secs(2);
+/// How often idle senders' rates are forgotten.
+const RATES_EVERY: Duration = Duration::from_secs(60);
 /// Appends under way at a time.
 const LANES: usize = 2;
 /// The spread of a drain for each session that has to go; bounded by most of `server.shutdown_s`.
@@ -70,8 +73,8 @@ pub enum StartError {
 /// Where the file can't be opened or the address makes no sense.
 pub fn store(config: &Config) -> Result<Arc<dyn MessageStore>, StartError> {
     match &config.store.url {
-        StoreUrl::Sqlite { path } => Ok(Arc::new(SqliteStore::open(Path::new(path)).map_err(StartError::Store)?)),
-        StoreUrl::Postgres { url } => {
+        StoreUrl::Sqlite(path) => Ok(Arc::new(SqliteStore::open(Path::new(path)).map_err(StartError::Store)?)),
+        StoreUrl::Postgres(url) => {
             let options =
                 PostgresOptions { connections: config.store.connections as u32, ..PostgresOptions::default() };
             Ok(Arc::new(PostgresStore::connect(url.expose(), options).map_err(StartError::Store)?))
@@ -94,6 +97,14 @@ fn node_id() -> NodeId {
     NodeId::parse(&id).expect("hexadecimal digits make a node id")
 }
 
+/// Runs the migrations alone. Gives the names of those that were run.
+///
+/// # Errors
+/// Where the store can't be reached, or refuses.
+pub async fn migrate(config: &Config) -> Result<Vec<String>, StartError> {
+    store(config)?.migrate().await.map_err(StartError::Store)
+}
+
 /// Serves until SIGTERM or SIGINT, then drains. Runs on the caller's thread, inside an actix system.
 ///
 /// # Errors
@@ -102,6 +113,7 @@ pub async fn run(config: Config) -> Result<(), StartError> {
     let public = server::bind(config.server.bind)?;
     let admin = server::bind(config.admin.bind)?;
     let (config, metrics, node) = (Arc::new(config), Metrics::new(), node_id());
+    telemetry::watch_panics(metrics.clone());
     let (store, bus) = (store(&config)?, bus(&config)?);
     tracing::info!(node.id = %node, http = %public.address, admin = %admin.address, "node.starting");
 
@@ -128,12 +140,14 @@ pub async fn run(config: Config) -> Result<(), StartError> {
     let mut stop = Stop { drain_asked, signalled: signals() };
     if migrate_until_done(&store, &mut stop).await {
         let auth = Authenticator::new(&config.auth, store.clone()).map_err(|e| StartError::Setting(e.to_string()))?;
+        let rates = Arc::new(MessageRates::new(config.limits.messages_per_minute, config.limits.messages_burst));
+        forget_idle_rates(rates.clone());
         let context = HubContext {
             node,
             router: core.router.clone().recipient(),
             store: store.clone(),
             auth: Arc::new(auth),
-            rates: Arc::new(MessageRates::new(config.limits.messages_per_minute, config.limits.messages_burst)),
+            rates,
             config: config.clone(),
             metrics: metrics.clone(),
         };
@@ -177,6 +191,16 @@ async fn migrate_until_done(store: &Arc<dyn MessageStore>, stop: &mut Stop) -> b
             () = stop.signalled() => return false,
         }
     }
+}
+
+/// Users who have not sent for a while have a full bucket: they need not be remembered.
+fn forget_idle_rates(rates: Arc<MessageRates>) {
+    actix_rt::spawn(async move {
+        loop {
+            sleep(RATES_EVERY).await;
+            rates.sweep();
+        }
+    });
 }
 
 /// What ends a node: a signal, or (for the drain alone) the admin listener.
@@ -229,7 +253,6 @@ struct Core {
     metrics: Arc<Metrics>,
     node: NodeId,
     store: Arc<dyn MessageStore>,
-    bus: Arc<dyn ClusterBus>,
     hubs: Hubs,
     router: Addr<RouterActor>,
     cluster: Addr<ClusterActor>,
@@ -263,8 +286,8 @@ impl Core {
             broken: router.clone().recipient(),
             news: cluster.clone().recipient(),
         };
-        let to_nodes =
-            BusActor::new(node.clone(), bus.clone(), bus_ports, metrics.clone()).start_with_inbox().recipient();
+        let links = BusActor::new(node.clone(), bus.clone(), bus_ports, metrics.clone()).start_with_inbox();
+        let to_nodes: Recipient<ToNode> = links.clone().recipient();
         let rooms = RoomContext {
             node: node.clone(),
             store: store.clone(),
@@ -276,8 +299,12 @@ impl Core {
             news: router.clone().recipient(),
             metrics: metrics.clone(),
         };
-        router.do_send(Connect { rooms: Arc::new(rooms), released: cluster.clone().recipient() });
-        Self { config: config.clone(), metrics, node, store, bus, hubs, router, cluster, persistence, to_nodes, gate }
+        router.do_send(Connect {
+            rooms: Arc::new(rooms),
+            released: cluster.clone().recipient(),
+            lost: links.recipient(),
+        });
+        Self { config: config.clone(), metrics, node, store, hubs, router, cluster, persistence, to_nodes, gate }
     }
 }
 
@@ -297,7 +324,11 @@ impl Core {
             router.do_send(RegisterHub { index, hub: recipient, arbiter: Arbiter::current() });
             hub
         });
-        Ok(server::public(listener, self.config.server.workers, shared, gate, start_worker)?)
+        let workers = match self.config.server.workers {
+            0 => std::thread::available_parallelism().map_or(1, usize::from),
+            workers => workers,
+        };
+        Ok(server::public(listener, workers, shared, gate, start_worker)?)
     }
 
     /// Tells this node's and every other node's hubs that a login was revoked.

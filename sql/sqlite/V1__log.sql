@@ -22,7 +22,7 @@ CREATE TABLE entries (
     room_no INTEGER NOT NULL REFERENCES rooms (no),
     seq INTEGER NOT NULL,
     at INTEGER NOT NULL,
-    -- Names a message in its room for ever: of its sender and the sender's id for it.
+    -- Names a message for ever: its room, its sender and the sender's id for it in one (src/infra/changes.rs).
     key BLOB,
     target INTEGER,
     reply_to INTEGER,
@@ -37,7 +37,7 @@ CREATE TABLE entries (
     data TEXT,
     PRIMARY KEY (room_no, seq)
 ) STRICT, WITHOUT ROWID;
-CREATE UNIQUE INDEX entries_key ON entries (room_no, key) WHERE key IS NOT NULL;
+CREATE UNIQUE INDEX entries_key ON entries (key) WHERE key IS NOT NULL;
 CREATE INDEX entries_edits ON entries (room_no, target) WHERE kind = 1;
 
 -- The reactions that are set now; the log has their history.

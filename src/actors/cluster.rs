@@ -54,10 +54,11 @@ pub struct ClusterActor {
     records: BTreeMap<NodeId, NodeRecord>,
     lost: BTreeMap<NodeId, (NodeRecord, Instant)>,
     timer: Option<SpawnHandle>,
+    /// Who waits for the end of a drain, and of leaving.
     drains: Vec<oneshot::Sender<()>>,
     /// Whether a beat failed since the last good one; so that an outage is one line in the log.
     trouble: bool,
-    left: bool,
+    leaves: Vec<oneshot::Sender<()>>,
 }
 
 impl ClusterActor {
@@ -75,7 +76,7 @@ impl ClusterActor {
             timer: None,
             drains: Vec::new(),
             trouble: false,
-            left: false,
+            leaves: Vec::new(),
         }
     }
 
@@ -89,10 +90,10 @@ impl ClusterActor {
             state: match self.membership.phase() {
                 Phase::Starting => NodeState::Starting,
                 Phase::Ready => NodeState::Ready,
-                Phase::Draining => NodeState::Draining,
+                Phase::Draining | Phase::Leaving | Phase::Left => NodeState::Draining,
             },
-            sessions: self.metrics.sessions.get().max(0) as u64,
-            rooms: self.metrics.rooms.get().max(0) as u64,
+            sessions: count(&self.metrics.sessions),
+            rooms: count(&self.metrics.rooms),
         }
     }
 
@@ -101,9 +102,7 @@ impl ClusterActor {
         for effect in effects {
             self.carry_out(effect, ctx);
         }
-        if self.left {
-            return;
-        }
+        self.metrics.nodes.set(self.membership.living() as i64);
         if let Some(request) = self.membership.next(self.now()) {
             self.ask(request, ctx);
         }
@@ -111,6 +110,11 @@ impl ClusterActor {
             tracing::info!(node.id = %self.node, "cluster.drained");
             for waiting in self.drains.drain(..) {
                 // Whoever waited may have stopped waiting.
+                let _ = waiting.send(());
+            }
+        }
+        if self.membership.phase() == Phase::Left {
+            for waiting in self.leaves.drain(..) {
                 let _ = waiting.send(());
             }
         }
@@ -130,6 +134,9 @@ impl ClusterActor {
         match effect {
             Effect::Owners(changes) => {
                 let owned = self.membership.owned();
+                self.metrics.shards_owned.set(owned as i64);
+                let taken = changes.iter().filter(|(_, owner)| owner.as_ref() == Some(&self.node)).count();
+                self.metrics.shard_moves.inc_by(taken as u64);
                 tracing::info!(node.id = %self.node, changes = changes.len(), owned, "cluster.owners.changed");
                 self.router.owners.do_send(OwnersChanged { changes });
             }
@@ -143,10 +150,14 @@ impl ClusterActor {
                 self.router.lost.do_send(NodesLost { nodes });
             }
             Effect::Release(shards) => {
+                self.metrics.shard_moves.inc_by(shards.len() as u64);
                 tracing::info!(node.id = %self.node, shards = shards.len(), "cluster.shards.released");
                 self.router.release.do_send(ReleaseShards { shards });
             }
-            Effect::LeaseLost => tracing::warn!(node.id = %self.node, "cluster.lease.lost"),
+            Effect::LeaseLost => {
+                self.metrics.lease_losses.inc();
+                tracing::warn!(node.id = %self.node, "cluster.lease.lost");
+            }
             Effect::Probe(node) => self.probe(node, ctx),
         }
     }
@@ -179,6 +190,7 @@ impl ClusterActor {
                     own.map(|own| answer(Answer::Claimed { asked: shards.len(), own }))
                 }
                 Request::Give(gifts) => bus.give(&record.id, &gifts).await.map(|()| answer(Answer::Given)),
+                Request::Leave => bus.leave(&record.id).await.map(|()| answer(Answer::Left)),
                 Request::Depose(node) => bus.depose(&node).await.map(|ended| {
                     if ended {
                         tracing::warn!(node.id = %node, "cluster.node.deposed");
@@ -208,6 +220,7 @@ impl ClusterActor {
                 answer
             }
             Err(error) => {
+                self.metrics.bus_errors.inc();
                 if !std::mem::replace(&mut self.trouble, true) {
                     tracing::warn!(node.id = %self.node, %error, "cluster.bus.away");
                 }
@@ -215,6 +228,10 @@ impl ClusterActor {
             }
         }
     }
+}
+
+fn count(gauge: &prometheus::IntGauge) -> u64 {
+    u64::try_from(gauge.get()).unwrap_or(0)
 }
 
 fn answer(answer: Answer) -> (Answer, Vec<NodeRecord>) {
@@ -258,9 +275,7 @@ impl Handler<DrainShards> for ClusterActor {
     fn handle(&mut self, _: DrainShards, ctx: &mut Context<Self>) -> ResponseFuture<()> {
         let (done, drained) = oneshot::channel();
         self.drains.push(done);
-        let now = self.now();
-        self.membership.drain(now);
-        let effects = self.membership.tick(now);
+        let effects = self.membership.drain(self.now());
         self.go_on(effects, ctx);
         Box::pin(async move {
             // The actor's end is the end of the drain too.
@@ -273,15 +288,12 @@ impl Handler<LeaveCluster> for ClusterActor {
     type Result = ResponseFuture<()>;
 
     fn handle(&mut self, _: LeaveCluster, ctx: &mut Context<Self>) -> ResponseFuture<()> {
-        self.left = true;
-        if let Some(timer) = self.timer.take() {
-            ctx.cancel_future(timer);
-        }
-        let (bus, node) = (Arc::clone(&self.bus), self.node.clone());
+        let (done, left) = oneshot::channel();
+        self.leaves.push(done);
+        let effects = self.membership.leave(self.now());
+        self.go_on(effects, ctx);
         Box::pin(async move {
-            if let Err(error) = bus.leave(&node).await {
-                tracing::warn!(node.id = %node, %error, "cluster.leave.failed");
-            }
+            let _ = left.await;
         })
     }
 }

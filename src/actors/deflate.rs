@@ -107,7 +107,7 @@ mod tests {
     #[test]
     fn a_bomb_is_cut_at_the_bound() {
         let bomb = compress(&vec![0; 10 * 1024 * 1024]);
-        assert!(bomb.len() < 64 * 1024);
+        assert!(bomb.len() < 128 * 1024);
         assert_eq!(inflate(&bomb, 65_536), Err(InflateError::TooLarge));
         let exact = compress(&vec![0; 65_536]);
         assert_eq!(inflate(&exact, 65_536).map(|out| out.len()), Ok(65_536));

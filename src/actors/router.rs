@@ -6,7 +6,7 @@
 use std::collections::{HashMap, HashSet};
 use std::sync::Arc;
 
-use actix::{Actor, Addr, AsyncContext, Context, Handler, Recipient};
+use actix::{Actor, AsyncContext, Context, Handler, Recipient};
 use actix_rt::ArbiterHandle;
 
 use crate::actors::envelope::{Envelope, PeerMessage};
@@ -16,7 +16,7 @@ use crate::actors::messages::{
 };
 use crate::actors::room::feed::Hubs;
 use crate::actors::room::{RoomActor, RoomContext};
-use crate::ids::{NodeId, RoomId, SHARDS, ShardId};
+use crate::ids::{NodeId, RoomId, SHARDS, ShardId, fnv1a};
 
 /// A worker thread is up: its hub, and its arbiter for rooms to run on.
 #[derive(actix::Message)]
@@ -33,6 +33,8 @@ pub struct RegisterHub {
 pub struct Connect {
     pub rooms: Arc<RoomContext>,
     pub released: Recipient<ShardsReleased>,
+    /// The bus, which forgets its links to them.
+    pub lost: Recipient<NodesLost>,
 }
 
 struct Entry {
@@ -44,6 +46,7 @@ struct Entry {
 struct Connected {
     rooms: Arc<RoomContext>,
     released: Recipient<ShardsReleased>,
+    lost: Recipient<NodesLost>,
 }
 
 pub struct RouterActor {
@@ -86,8 +89,7 @@ impl RouterActor {
                 cx.metrics.rooms.dec();
             }
             let room = RoomActor::new(id.clone(), owner, cx);
-            let addr = self.start_room(id, room);
-            let entry = Entry { requests: addr.clone().recipient(), control: addr.recipient(), handed_out: 0 };
+            let entry = self.start_room(id, room);
             self.rooms.insert(id.clone(), entry);
             self.by_shard[usize::from(shard.0)].insert(id.clone());
         }
@@ -97,12 +99,14 @@ impl RouterActor {
     }
 
     /// Rooms are spread over the worker threads, so that a room and about its share of readers meet without a hop.
-    fn start_room(&self, id: &RoomId, room: RoomActor) -> Addr<RoomActor> {
-        if self.arbiters.is_empty() {
-            return room.start();
-        }
-        let index = crate::ids::fnv1a(id.as_str().as_bytes()) as usize / usize::from(SHARDS) % self.arbiters.len();
-        RoomActor::start_in_arbiter(&self.arbiters[index], |_| room)
+    fn start_room(&self, id: &RoomId, room: RoomActor) -> Entry {
+        let room = if self.arbiters.is_empty() {
+            room.start()
+        } else {
+            let index = fnv1a(id.as_str().as_bytes()) as usize / usize::from(SHARDS) % self.arbiters.len();
+            RoomActor::start_in_arbiter(&self.arbiters[index], |_| room)
+        };
+        Entry { requests: room.clone().recipient(), control: room.recipient(), handed_out: 0 }
     }
 
     fn tell_shard(&self, shard: ShardId, message: impl Fn() -> RoomControl) {
@@ -141,7 +145,7 @@ impl Handler<Connect> for RouterActor {
     type Result = ();
 
     fn handle(&mut self, message: Connect, _: &mut Self::Context) {
-        self.connected = Some(Connected { rooms: message.rooms, released: message.released });
+        self.connected = Some(Connected { rooms: message.rooms, released: message.released, lost: message.lost });
     }
 }
 
@@ -249,6 +253,9 @@ impl Handler<NodesLost> for RouterActor {
     type Result = ();
 
     fn handle(&mut self, message: NodesLost, _: &mut Self::Context) {
+        if let Some(connected) = &self.connected {
+            connected.lost.do_send(message.clone());
+        }
         for node in message.nodes {
             self.tell_all(|| RoomControl::NodeLost(node.clone()));
         }

@@ -118,6 +118,14 @@ impl Keys {
         self.check(claims, now)
     }
 
+    /// As if a while had passed since the set's file was last looked at.
+    #[cfg(test)]
+    pub(super) fn look_again(&self) {
+        if let Some(set) = &self.set {
+            set.state.lock().unwrap_or_else(PoisonError::into_inner).looked = None;
+        }
+    }
+
     fn check(&self, claims: RawClaims, now: Millis) -> Result<Claims, AuthError> {
         let wrong = AuthError::wrong;
         let expires_at = instant(claims.exp.ok_or_else(|| wrong("the JWT has no exp"))?);
@@ -230,7 +238,7 @@ struct KeySet {
 struct SetState {
     keys: Arc<[Key]>,
     seen: Option<(SystemTime, u64)>,
-    looked: Instant,
+    looked: Option<Instant>,
 }
 
 impl KeySet {
@@ -238,13 +246,13 @@ impl KeySet {
         let path = PathBuf::from(path);
         let seen = stamp(&path);
         let keys = read_set(&path)?;
-        Ok(Self { path, state: Mutex::new(SetState { keys, seen, looked: Instant::now() }) })
+        Ok(Self { path, state: Mutex::new(SetState { keys, seen, looked: Some(Instant::now()) }) })
     }
 
     fn current(&self) -> Arc<[Key]> {
         let mut state = self.state.lock().unwrap_or_else(PoisonError::into_inner);
-        if state.looked.elapsed() >= SET_CHECK {
-            state.looked = Instant::now();
+        if state.looked.is_none_or(|looked| looked.elapsed() >= SET_CHECK) {
+            state.looked = Some(Instant::now());
             let seen = stamp(&self.path);
             if seen.is_some() && seen != state.seen {
                 state.seen = seen;

@@ -6,6 +6,8 @@
 mod cache;
 pub mod keys;
 mod password;
+#[cfg(test)]
+mod tests;
 mod token;
 
 use std::sync::Arc;

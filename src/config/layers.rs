@@ -102,7 +102,12 @@ fn insert(dict: &mut Dict, path: &[String], value: Value) {
 
 fn explain(error: &figment::Error, figment: &Figment, file: Option<&Path>) -> Invalid {
     use figment::error::{Actual, Kind};
-    let key = error.path.join(".");
+    // Of an item of a list the list is named.
+    let (path, item) = match error.path.split_last() {
+        Some((last, list)) if last.parse::<usize>().is_ok() => (list, last.parse::<usize>().ok()),
+        _ => (&error.path[..], None),
+    };
+    let key = path.join(".");
     let shown = |actual: &Actual| match actual {
         Actual::Str(text) => text.clone(),
         Actual::Bool(value) => value.to_string(),
@@ -126,8 +131,11 @@ fn explain(error: &figment::Error, figment: &Figment, file: Option<&Path>) -> In
         }
         // From a type of ours: the message is the rule.
         Kind::Message(rule) => {
-            let value = figment.find_value(&key).ok().and_then(|value| value.into_string()).unwrap_or_default();
-            Invalid::new(&key, &value, rule)
+            let mut value = figment.find_value(&key).ok();
+            if let Some(item) = item {
+                value = value.and_then(|list| list.into_array()).and_then(|list| list.into_iter().nth(item));
+            }
+            Invalid::new(&key, &value.and_then(Value::into_string).unwrap_or_default(), rule)
         }
         _ => Invalid::line(format!("{key}: {error}")),
     }

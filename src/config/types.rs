@@ -209,30 +209,31 @@ impl FromStr for RedisUrls {
     type Err = &'static str;
 
     fn from_str(text: &str) -> Result<Self, Self::Err> {
-        let rule = "empty, redis://, rediss:// or redis+sentinel:// with a host, or several redis:// or rediss:// comma-separated";
+        let rule = "empty, redis://host, rediss://host, redis+sentinel://host,host/master, or several redis:// or rediss:// comma-separated";
         if text.trim().is_empty() {
             return Ok(Self::default());
         }
-        // Sentinels share one URL: their hosts stand comma-separated inside it.
-        if text.starts_with("redis+sentinel://") {
-            let first = text.split(',').next().unwrap_or_default();
-            let well_formed = Url::parse(first).is_ok_and(|url| url.host_str().is_some_and(|host| !host.is_empty()));
-            return if well_formed && !text.contains(",redis") { Ok(Self(vec![Secret::new(text)])) } else { Err(rule) };
+        // Sentinels share one URL: their hosts stand comma-separated inside it, the master's name behind them.
+        if let Some(rest) = text.strip_prefix("redis+sentinel://") {
+            let behind_user = rest.rsplit_once('@').map_or(rest, |(_, behind)| behind);
+            let (hosts, master) = behind_user.split_once('/').unwrap_or((behind_user, ""));
+            let named = !master.split('/').next().unwrap_or_default().is_empty();
+            let hosts_given = hosts.split(',').all(|host| Url::parse(&format!("redis://{host}")).is_ok_and(|url| has_host(&url)));
+            return if named && hosts_given { Ok(Self(vec![Secret::new(text)])) } else { Err(rule) };
         }
         text.split(',')
             .map(str::trim)
             .map(|one| match Url::parse(one) {
-                Ok(url)
-                    if matches!(url.scheme(), "redis" | "rediss")
-                        && url.host_str().is_some_and(|host| !host.is_empty()) =>
-                {
-                    Ok(Secret::new(one))
-                }
+                Ok(url) if matches!(url.scheme(), "redis" | "rediss") && has_host(&url) => Ok(Secret::new(one)),
                 _ => Err(rule),
             })
             .collect::<Result<_, _>>()
             .map(Self)
     }
+}
+
+fn has_host(url: &Url) -> bool {
+    url.host_str().is_some_and(|host| !host.is_empty())
 }
 
 impl Serialize for RedisUrls {
@@ -306,7 +307,16 @@ mod tests {
         assert_eq!(kind("rediss://u:p@h"), Ok(Some(RedisKind::Single)));
         assert_eq!(kind("redis+sentinel://h:1,h2:2/mymaster"), Ok(Some(RedisKind::Sentinel)));
         assert_eq!(kind("redis://a,redis://b"), Ok(Some(RedisKind::Cluster)));
-        for bad in ["h:1", "http://h", "redis://", "redis://a,http://b", "redis://a,", "redis+sentinel://"] {
+        for bad in [
+            "h:1",
+            "http://h",
+            "redis://",
+            "redis://a,http://b",
+            "redis://a,",
+            "redis+sentinel://",
+            "redis+sentinel://h:1",
+            "redis+sentinel://h:1,/m",
+        ] {
             assert!(kind(bad).is_err(), "{bad}");
         }
     }

@@ -11,15 +11,17 @@
 //! - A shard that was released is given, or taken back, or gone with the lease: never forgotten.
 //! - What others had when the table was emptied, or when everyone's lease ran out, is left to them for one lease.
 
-use std::collections::{BTreeMap, BTreeSet};
+mod ownership;
+mod suspicion;
+
+use std::collections::BTreeMap;
 use std::time::Duration;
 
+use self::ownership::{Changes, Ownership};
+use self::suspicion::{SECOND_LOOK, Suspicion};
 use super::lease::Lease;
-use super::placement::{self, Plan};
-use crate::ids::{NodeId, SHARDS, ShardId};
+use crate::ids::{NodeId, ShardId};
 
-/// Between two looks at an inbox that nobody seemed to listen on.
-const SECOND_LOOK: Duration = Duration::from_millis(100);
 /// Between two beats that hints of a changed table ask for.
 const HINT_PAUSE: Duration = Duration::from_millis(5);
 /// Shards that a node hands over at a time, to balance and when it drains.
@@ -34,6 +36,9 @@ pub enum Phase {
     Ready,
     /// Hands everything over and takes nothing.
     Draining,
+    /// Owns nothing and asks for nothing but to be let go.
+    Leaving,
+    Left,
 }
 
 /// What to ask the bus.
@@ -44,6 +49,7 @@ pub enum Request {
     Claim(Vec<ShardId>),
     Give(Vec<(ShardId, NodeId)>),
     Depose(NodeId),
+    Leave,
 }
 
 /// What it answered.
@@ -67,6 +73,7 @@ pub enum Answer {
     },
     Given,
     Deposed(bool),
+    Left,
     /// Whether it was done is unknown.
     Failed,
 }
@@ -94,69 +101,41 @@ struct Peer {
     present: bool,
 }
 
-/// What is left to others until a moment.
-#[derive(Clone, Debug)]
-struct Reserved {
-    until: Duration,
-    owners: Vec<Option<NodeId>>,
-}
-
 /// See the module.
 #[derive(Clone, Debug)]
 pub struct Membership {
     me: NodeId,
     phase: Phase,
     lease: Lease,
-    peers: BTreeMap<NodeId, Peer>,
+    /// The table's birth as of the last beat.
     birth: Option<u64>,
-    /// The table's version as of the last beat, and as last read (`None`: read it again).
-    newest: u64,
-    read: Option<u64>,
-    /// The table as last read.
-    owners: Vec<Option<NodeId>>,
-    /// What the router was told.
-    told: Vec<Option<NodeId>>,
-    /// Asked of the router to let go of; and those it let go of.
-    releasing: BTreeSet<ShardId>,
-    released: BTreeSet<ShardId>,
-    reserved: Option<Reserved>,
-    wishes: Vec<Option<NodeId>>,
-    suspects: BTreeMap<NodeId, Duration>,
-    probing: BTreeSet<NodeId>,
-    deposing: BTreeSet<NodeId>,
+    peers: BTreeMap<NodeId, Peer>,
+    ownership: Ownership,
+    suspicion: Suspicion,
     asking: Option<Request>,
     beat_at: Duration,
+    beaten_at: Duration,
+    /// What a beat is wanted for came up while one was under way.
     beat_again: bool,
     /// Nothing is asked before this, after a failure.
     pause_until: Duration,
-    beaten_at: Duration,
 }
 
 impl Membership {
     pub fn new(me: NodeId, lease: Duration) -> Self {
-        let nobody = vec![None; usize::from(SHARDS)];
         Self {
-            me,
             phase: Phase::Starting,
             lease: Lease::new(lease),
-            peers: BTreeMap::new(),
             birth: None,
-            newest: 0,
-            read: None,
-            owners: nobody.clone(),
-            told: nobody.clone(),
-            releasing: BTreeSet::new(),
-            released: BTreeSet::new(),
-            reserved: None,
-            wishes: nobody,
-            suspects: BTreeMap::new(),
-            probing: BTreeSet::new(),
-            deposing: BTreeSet::new(),
+            peers: BTreeMap::new(),
+            ownership: Ownership::new(me.clone()),
+            suspicion: Suspicion::default(),
             asking: None,
             beat_at: Duration::ZERO,
+            beaten_at: Duration::ZERO,
             beat_again: false,
             pause_until: Duration::ZERO,
-            beaten_at: Duration::ZERO,
+            me,
         }
     }
 
@@ -170,22 +149,29 @@ impl Membership {
 
     /// The owners as this node's router knows them, in shard order.
     pub fn owners(&self) -> &[Option<NodeId>] {
-        &self.told
+        self.ownership.told()
     }
 
+    /// How many shards the router believes to be this node's.
     pub fn owned(&self) -> usize {
-        self.told.iter().flatten().filter(|owner| **owner == self.me).count()
+        self.ownership.owned()
     }
+
+    /// How many nodes have a living lease, as far as this one knows, itself included.
+    pub fn living(&self) -> usize {
+        1 + self.peers.values().filter(|peer| peer.present).count()
+    }
+
+    // ------------------------------------------------------------------------------------------- time and requests
 
     /// When to call [`Membership::tick`] even if nothing happens before.
     pub fn wake_at(&self, now: Duration) -> Duration {
-        let beat = if self.asking.is_some() { None } else { Some(self.beat_at.max(self.pause_until)) };
-        let looks =
-            self.suspects.iter().filter(|(node, _)| !self.probing.contains(*node) && !self.deposing.contains(*node));
-        let looks = looks.map(|(_, since)| *since + SECOND_LOOK);
-        let reserved = self.reserved.as_ref().map(|reserved| reserved.until);
-        let ends = self.lease.ends();
-        looks.chain(beat).chain(ends).chain(reserved).min().unwrap_or(now + SECOND_LOOK)
+        if self.phase == Phase::Left {
+            return now + self.lease.length();
+        }
+        let beat = self.asking.is_none().then(|| self.beat_at.max(self.pause_until));
+        let wakes = [beat, self.lease.ends(), self.ownership.reserved_until(), self.suspicion.next_look()];
+        wakes.into_iter().flatten().min().unwrap_or(now + SECOND_LOOK)
     }
 
     /// Time has passed.
@@ -196,19 +182,11 @@ impl Membership {
             self.lease.lose();
             self.beat_at = now;
         }
-        if self.reserved.as_ref().is_some_and(|reserved| now >= reserved.until) {
-            self.reserved = None;
+        if self.ownership.reserved_until().is_some_and(|until| now >= until) {
+            self.ownership.end_reservation();
             self.drop_absent(&mut effects);
         }
-        let due: Vec<NodeId> = self
-            .suspects
-            .iter()
-            .filter(|(node, since)| {
-                now >= **since + SECOND_LOOK && !self.probing.contains(*node) && !self.deposing.contains(*node)
-            })
-            .map(|(node, _)| node.clone())
-            .collect();
-        for node in due {
+        for node in self.suspicion.due(now) {
             self.probe(node, &mut effects);
         }
         self.hand_over(now, &mut effects);
@@ -226,23 +204,28 @@ impl Membership {
     }
 
     fn wanted(&self, now: Duration) -> Option<Request> {
+        match self.phase {
+            Phase::Leaving => return Some(Request::Leave),
+            Phase::Left => return None,
+            Phase::Starting | Phase::Ready | Phase::Draining => {}
+        }
         if now >= self.beat_at {
             return Some(Request::Beat);
         }
         if !self.lease.holds(now) {
             return None;
         }
-        if self.read != Some(self.newest) {
+        if !self.ownership.is_fresh() {
             return Some(Request::Table);
         }
-        if let Some(node) = self.deposing.first() {
+        if let Some(node) = self.suspicion.condemned() {
             return Some(Request::Depose(node.clone()));
         }
-        let claims = self.claims();
+        let claims = self.ownership.claims(self.phase == Phase::Ready);
         if !claims.is_empty() {
             return Some(Request::Claim(claims));
         }
-        let gifts = self.gifts();
+        let gifts = self.ownership.gifts();
         (!gifts.is_empty()).then_some(Request::Give(gifts))
     }
 
@@ -250,86 +233,73 @@ impl Membership {
     pub fn done(&mut self, answer: Answer, now: Duration) -> Vec<Effect> {
         let mut effects = Vec::new();
         let asked = self.asking.take();
-        match answer {
-            Answer::Beaten { began, nodes, version, birth, lapsed } => {
-                self.beaten(began, nodes, (version, birth), lapsed, now, &mut effects);
+        if matches!(self.phase, Phase::Leaving | Phase::Left) {
+            // Of what was under way only this still matters. Where it failed, the lease runs out by itself.
+            if asked == Some(Request::Leave) {
+                self.phase = Phase::Left;
             }
-            Answer::Table { version, owners } => {
-                self.read = Some(version);
-                self.newest = version;
-                self.owners = owners;
-                if self.phase == Phase::Starting {
+            return effects;
+        }
+        match (answer, asked) {
+            (Answer::Beaten { began, nodes, version, birth, lapsed }, _) => {
+                self.lease_renewed(began, birth, lapsed, now, &mut effects);
+                self.ownership.heard(version);
+                self.peers_seen(nodes, &mut effects);
+            }
+            (Answer::Table { version, owners }, _) => {
+                self.ownership.was_read(version, owners);
+                if self.phase == Phase::Starting && self.lease.holds(now) {
                     self.phase = Phase::Ready;
                     self.rethink();
                     self.beat_at = now;
                 }
                 self.tell(now, &mut effects);
             }
-            Answer::Claimed { asked, own } => {
+            (Answer::Claimed { asked, own }, _) => {
                 // Less than asked for: others were faster, or the lease is gone without our knowing.
                 if own.len() < asked {
-                    self.read = None;
+                    self.ownership.doubt();
                     self.beat_at = now;
                 }
-                for shard in own {
-                    self.owners[usize::from(shard.0)] = Some(self.me.clone());
-                }
+                self.ownership.claimed(own);
                 self.tell(now, &mut effects);
             }
-            Answer::Given => {
-                if let Some(Request::Give(gifts)) = &asked {
-                    for (shard, _) in gifts {
-                        self.released.remove(shard);
-                    }
-                }
-                // What was given to a node that is gone is ours still: the table says which.
-                self.read = None;
-            }
-            Answer::Deposed(ended) => {
-                if let Some(Request::Depose(node)) = &asked {
-                    self.deposing.remove(node);
-                    self.suspects.remove(node);
-                }
+            (Answer::Given, Some(Request::Give(gifts))) => self.ownership.given(&gifts),
+            (Answer::Deposed(ended), Some(Request::Depose(node))) => {
+                self.suspicion.acquit(&node);
                 if ended {
                     self.beat_at = now;
                 }
             }
-            Answer::Failed => {
+            (Answer::Failed, _) => {
                 self.pause_until = now + self.lease.retry_every();
                 self.beat_at = now;
                 // It may have been done all the same.
-                self.read = None;
+                self.ownership.doubt();
             }
+            // Answers to what was not asked.
+            (Answer::Given | Answer::Deposed(_) | Answer::Left, _) => {}
         }
         effects.extend(self.tick(now));
         effects
     }
 
-    fn beaten(
-        &mut self,
-        began: Duration,
-        nodes: Vec<(NodeId, bool)>,
-        (version, birth): (u64, u64),
-        lapsed: bool,
-        now: Duration,
-        effects: &mut Vec<Effect>,
-    ) {
+    fn lease_renewed(&mut self, began: Duration, birth: u64, lapsed: bool, now: Duration, effects: &mut Vec<Effect>) {
         let emptied = self.birth.replace(birth).is_some_and(|before| before != birth);
-        if (lapsed || emptied) && self.reserved.is_none() {
-            self.reserved = Some(Reserved { until: now + self.lease.length(), owners: self.owners.clone() });
+        if lapsed || emptied {
+            self.ownership.reserve(now + self.lease.length());
+            self.ownership.doubt();
         }
         if lapsed {
             self.lose_all(effects);
         }
-        if lapsed || emptied {
-            self.read = None;
-        }
         self.lease.renew(began);
-        self.newest = version;
         self.beaten_at = now;
         let again = std::mem::take(&mut self.beat_again);
         self.beat_at = if again { now + HINT_PAUSE } else { began + self.lease.beat_every() };
+    }
 
+    fn peers_seen(&mut self, nodes: Vec<(NodeId, bool)>, effects: &mut Vec<Effect>) {
         for peer in self.peers.values_mut() {
             peer.present = false;
         }
@@ -338,7 +308,7 @@ impl Membership {
                 self.peers.insert(node, Peer { candidate, present: true });
             }
         }
-        if self.reserved.is_none() {
+        if self.ownership.reserved_until().is_none() {
             self.drop_absent(effects);
         }
         self.rethink();
@@ -346,6 +316,8 @@ impl Membership {
             self.probe(neighbour, effects);
         }
     }
+
+    // -------------------------------------------------------------------------------------------------------- news
 
     /// The table, or who takes part, may have changed.
     pub fn hint(&mut self, now: Duration) {
@@ -361,58 +333,60 @@ impl Membership {
     /// A publish to this node met nobody.
     pub fn nobody_at(&mut self, node: NodeId, now: Duration) {
         if self.peers.get(&node).is_some_and(|peer| peer.present) {
-            self.suspects.entry(node).or_insert(now);
+            self.suspicion.suspect(node, now);
         }
     }
 
     /// The answer to [`Effect::Probe`]: whether anybody listens; `None`: the bus could not say.
     pub fn probed(&mut self, node: &NodeId, listens: Option<bool>, now: Duration) -> Vec<Effect> {
-        self.probing.remove(node);
-        match listens {
-            Some(true) => {
-                self.suspects.remove(node);
-            }
-            Some(false) if self.peers.contains_key(node) => match self.suspects.get(node) {
-                Some(since) if now >= *since + SECOND_LOOK => {
-                    self.deposing.insert(node.clone());
-                }
-                Some(_) => {}
-                None => {
-                    self.suspects.insert(node.clone(), now);
-                }
-            },
-            // Starts over.
-            Some(false) | None => {
-                self.suspects.remove(node);
-            }
-        }
+        // Of a node that left meanwhile nothing is known any more.
+        let listens = listens.filter(|_| self.peers.contains_key(node));
+        self.suspicion.saw(node, listens, now);
         self.tick(now)
     }
 
     /// The router let go of these shards.
     pub fn released(&mut self, shards: &[ShardId], now: Duration) -> Vec<Effect> {
-        for shard in shards {
-            if self.releasing.remove(shard) {
-                self.released.insert(*shard);
-            }
-        }
+        self.ownership.let_go(shards);
         self.tick(now)
     }
 
     /// From now on hand everything over and take nothing.
-    pub fn drain(&mut self, now: Duration) {
-        self.phase = Phase::Draining;
-        self.rethink();
-        self.beat_by(now);
+    pub fn drain(&mut self, now: Duration) -> Vec<Effect> {
+        if matches!(self.phase, Phase::Starting | Phase::Ready) {
+            self.phase = Phase::Draining;
+            self.rethink();
+            self.beat_by(now);
+        }
+        self.tick(now)
     }
 
     /// Whether a drain has nothing left to do: no shard is here, or nobody can take them.
     pub fn drained(&self, now: Duration) -> bool {
-        let nothing_here = self.owned() == 0 && self.releasing.is_empty() && self.released.is_empty();
-        let settled = self.read == Some(self.newest) || !self.lease.holds(now);
-        let nobody_else = !self.peers.values().any(|peer| peer.candidate);
-        self.phase == Phase::Draining && (nobody_else || nothing_here && settled)
+        match self.phase {
+            Phase::Starting | Phase::Ready => false,
+            Phase::Draining => {
+                let nobody_else = !self.peers.values().any(|peer| peer.candidate);
+                let settled = self.ownership.is_fresh() || !self.lease.holds(now);
+                nobody_else || settled && self.ownership.nothing_here()
+            }
+            Phase::Leaving | Phase::Left => true,
+        }
     }
+
+    /// From now on own nothing and take no part any more; over when the phase is `Left`.
+    pub fn leave(&mut self, now: Duration) -> Vec<Effect> {
+        if self.phase != Phase::Left {
+            self.phase = Phase::Leaving;
+        }
+        self.pause_until = now;
+        self.lease.lose();
+        let mut effects = Vec::new();
+        self.lose_all(&mut effects);
+        effects
+    }
+
+    // --------------------------------------------------------------------------------------------------- decisions
 
     /// A beat that is under way may have been answered before what it is wanted for.
     fn beat_by(&mut self, at: Duration) {
@@ -422,22 +396,16 @@ impl Membership {
 
     /// Nothing is ours any more, for the router at once.
     fn lose_all(&mut self, effects: &mut Vec<Effect>) {
-        self.releasing.clear();
-        self.released.clear();
-        self.read = None;
-        let mut changes = Vec::new();
-        for (shard, told) in ShardId::all().zip(&mut self.told) {
-            if told.as_ref() == Some(&self.me) {
-                *told = None;
-                changes.push((shard, None));
-            }
-        }
-        if !changes.is_empty() {
-            effects.push(Effect::Owners(changes));
-        }
+        let changes = self.ownership.lose_all();
+        push_owners(changes, effects);
         if self.lease.ends().is_some() {
             effects.push(Effect::LeaseLost);
         }
+    }
+
+    fn tell(&mut self, now: Duration, effects: &mut Vec<Effect>) {
+        let changes = self.ownership.untold(self.lease.holds(now));
+        push_owners(changes, effects);
     }
 
     /// Nodes that did not come (back) are gone.
@@ -449,133 +417,40 @@ impl Membership {
         }
         for node in &gone {
             self.peers.remove(node);
-            self.suspects.remove(node);
-            self.deposing.remove(node);
+            self.suspicion.acquit(node);
         }
         effects.push(Effect::Lost(gone));
         self.rethink();
     }
 
-    /// Who should own what changes only with the candidates.
     fn rethink(&mut self) {
         let me = (self.phase == Phase::Ready).then_some(&self.me);
         let others = self.peers.iter().filter(|(_, peer)| peer.candidate).map(|(node, _)| node);
-        self.wishes = placement::wishes(others.chain(me)).into_iter().map(|wish| wish.cloned()).collect();
+        self.ownership.rethink(others.chain(me));
     }
 
-    fn plan(&self, gifts: usize) -> Plan {
-        let wishes: Vec<Option<&NodeId>> = self.wishes.iter().map(Option::as_ref).collect();
-        placement::plan(&wishes, &self.owners, &self.me, gifts)
-    }
-
-    /// Free shards to take: what the router believes to be ours first and always, then what is to be ours.
-    fn claims(&self) -> Vec<ShardId> {
-        let mine = |owner: &Option<NodeId>| owner.as_ref() == Some(&self.me);
-        let free = |shard: &ShardId| self.owners[usize::from(shard.0)].is_none() && !self.moves(*shard);
-        let mut claims: BTreeSet<ShardId> =
-            ShardId::all().filter(|shard| free(shard) && mine(&self.told[usize::from(shard.0)])).collect();
-        if self.phase != Phase::Ready {
-            return claims.into_iter().collect();
-        }
-        match &self.reserved {
-            None => claims.extend(self.plan(0).claim.into_iter().filter(free)),
-            Some(reserved) => {
-                let left_to_me = |shard: &ShardId| mine(&reserved.owners[usize::from(shard.0)]);
-                let left_to_nobody = |shard: &ShardId| reserved.owners[usize::from(shard.0)].is_none();
-                claims.extend(ShardId::all().filter(|shard| free(shard) && left_to_me(shard)));
-                claims.extend(self.plan(0).claim.into_iter().filter(|shard| free(shard) && left_to_nobody(shard)));
-            }
-        }
-        claims.into_iter().collect()
-    }
-
-    fn moves(&self, shard: ShardId) -> bool {
-        self.releasing.contains(&shard) || self.released.contains(&shard)
-    }
-
-    /// What was released, each with who is to have it now.
-    fn gifts(&self) -> Vec<(ShardId, NodeId)> {
-        self.released
-            .iter()
-            .filter_map(|shard| Some((*shard, self.wishes[usize::from(shard.0)].clone()?)))
-            .filter(|(_, wish)| *wish != self.me)
-            .collect()
-    }
-
-    /// Starts the next step of a hand-over when the last one is through.
+    /// Takes back what nobody is to have, and starts the next step of a hand-over when the last one is through.
     fn hand_over(&mut self, now: Duration, effects: &mut Vec<Effect>) {
-        // Released, and nobody else is to have it any more: taken back.
-        let back: Vec<ShardId> = self
-            .released
-            .iter()
-            .copied()
-            .filter(|shard| self.wishes[usize::from(shard.0)].as_ref().is_none_or(|wish| *wish == self.me))
-            .collect();
-        if !back.is_empty() {
-            for shard in &back {
-                self.released.remove(shard);
-            }
+        if self.ownership.take_back() {
             self.tell(now, effects);
         }
-
-        let settled = self.read == Some(self.newest) && self.releasing.is_empty() && self.released.is_empty();
-        let gifts = match self.phase {
-            Phase::Starting => 0,
-            Phase::Ready if self.reserved.is_some() => 0,
-            Phase::Ready => GIFTS,
+        let at_most = match self.phase {
+            _ if !self.lease.holds(now) => 0,
+            // Not while everyone is just coming back.
+            Phase::Ready if self.ownership.reserved_until().is_none() => GIFTS,
             Phase::Draining => DRAIN_GIFTS,
+            _ => 0,
         };
-        if !settled || gifts == 0 || !self.lease.holds(now) {
-            return;
-        }
-        let present = |node: &NodeId| self.peers.get(node).is_some_and(|peer| peer.present);
-        let gives: Vec<ShardId> =
-            self.plan(gifts).give.into_iter().filter(|(_, next)| present(next)).map(|(shard, _)| shard).collect();
-        if gives.is_empty() {
-            return;
-        }
-        for shard in &gives {
-            self.releasing.insert(*shard);
-            self.told[usize::from(shard.0)] = None;
-        }
-        effects.push(Effect::Release(gives));
-    }
-
-    /// Tells the router what it doesn't know yet of the table.
-    fn tell(&mut self, now: Duration, effects: &mut Vec<Effect>) {
-        let holds = self.lease.holds(now);
-        let mut changes = Vec::new();
-        for shard in ShardId::all() {
-            let at = usize::from(shard.0);
-            let owner = match &self.owners[at] {
-                Some(owner) if *owner == self.me => {
-                    if self.moves(shard) {
-                        continue;
-                    }
-                    holds.then(|| self.me.clone())
-                }
-                Some(owner) => {
-                    let owner = owner.clone();
-                    self.releasing.remove(&shard);
-                    self.released.remove(&shard);
-                    Some(owner)
-                }
-                // Ours, only the table forgot: it is claimed again, and stays where it is.
-                None if holds && self.told[at].as_ref() == Some(&self.me) => continue,
-                None => None,
-            };
-            if self.told[at] != owner {
-                self.told[at].clone_from(&owner);
-                changes.push((shard, owner));
-            }
-        }
-        if !changes.is_empty() {
-            effects.push(Effect::Owners(changes));
+        let peers = &self.peers;
+        let there = |node: &NodeId| peers.get(node).is_some_and(|peer| peer.present);
+        let gives = self.ownership.release(at_most, there);
+        if !gives.is_empty() {
+            effects.push(Effect::Release(gives));
         }
     }
 
     fn probe(&mut self, node: NodeId, effects: &mut Vec<Effect>) {
-        if self.probing.insert(node.clone()) {
+        if self.suspicion.look(&node) {
             effects.push(Effect::Probe(node));
         }
     }
@@ -587,3 +462,12 @@ impl Membership {
         behind.or_else(|| self.peers.iter().find_map(present))
     }
 }
+
+fn push_owners(changes: Changes, effects: &mut Vec<Effect>) {
+    if !changes.is_empty() {
+        effects.push(Effect::Owners(changes));
+    }
+}
+
+#[cfg(test)]
+mod tests;

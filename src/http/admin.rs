@@ -224,3 +224,127 @@ async fn drain(state: Data<AdminState>) -> HttpResponse {
     (state.drain)();
     HttpResponse::Accepted().json(json!({"status": "draining"}))
 }
+
+#[cfg(test)]
+mod tests {
+    use std::path::Path;
+
+    use actix::{Actor, Context, Handler};
+    use actix_web::App;
+    use actix_web::test::{TestRequest, call_service, init_service, read_body};
+
+    use super::*;
+    use crate::ids::NodeId;
+    use crate::infra::loopback::LoopbackBus;
+    use crate::infra::sqlite::SqliteStore;
+    use crate::ports::NodeRecord;
+
+    /// Describes a cluster of a node that owns every other shard and one that is lost.
+    struct Two;
+
+    impl Actor for Two {
+        type Context = Context<Self>;
+    }
+
+    impl Handler<Describe> for Two {
+        type Result = ClusterStatus;
+
+        fn handle(&mut self, _: Describe, _: &mut Self::Context) -> ClusterStatus {
+            let record = |id, state| NodeRecord { id: node(id), state, sessions: 7, rooms: 3 };
+            ClusterStatus {
+                node: node("a"),
+                state: NodeState::Ready,
+                nodes: vec![(record("a", NodeState::Draining), true), (record("b", NodeState::Ready), false)],
+                owners: ShardId::all().map(|shard| (shard.0 % 2 == 0).then(|| node("a"))).collect(),
+                leased: true,
+            }
+        }
+    }
+
+    fn node(id: &str) -> NodeId {
+        NodeId::parse(id).expect("a valid id")
+    }
+
+    fn state(directory: &Path, drained: Arc<AtomicBool>) -> AdminState {
+        AdminState {
+            readiness: Arc::default(),
+            metrics: Metrics::new(),
+            store: Arc::new(SqliteStore::open(&directory.join("roundtable.db")).expect("a new store")),
+            bus: Some(Arc::new(LoopbackBus::new())),
+            cluster: Two.start().recipient(),
+            drain: Arc::new(move || drained.store(true, Ordering::Relaxed)),
+        }
+    }
+
+    #[actix_web::test]
+    async fn the_admin_listener_answers_with_what_the_contract_names() {
+        let data = tempfile::TempDir::new().expect("a temporary directory");
+        let drained = Arc::new(AtomicBool::new(false));
+        let state = state(data.path(), drained.clone());
+        let readiness = state.readiness.clone();
+        let service = init_service(App::new().configure(routes(state))).await;
+        let get = async |path: &str| {
+            let response = call_service(&service, TestRequest::get().uri(path).to_request()).await;
+            let (status, headers) = (response.status().as_u16(), response.headers().clone());
+            assert_eq!(headers.get("x-content-type-options").expect("on every answer"), "nosniff");
+            (status, headers, String::from_utf8(read_body(response).await.to_vec()).expect("text"))
+        };
+        let json = async |path: &str| {
+            let (status, _, body) = get(path).await;
+            (status, serde_json::from_str::<serde_json::Value>(&body).expect("JSON"))
+        };
+
+        assert_eq!(get("/livez").await.0, 200);
+        assert_eq!(json("/readyz").await, (503, json!({"status": "not ready", "reasons": ["starting"]})));
+        readiness.started();
+        assert_eq!(get("/readyz").await.0, 200);
+        readiness.set_store_lost(true);
+        readiness.set_redis_lost(true);
+        assert_eq!(json("/readyz").await.1["reasons"].as_array().map(Vec::len), Some(2));
+        assert_eq!(get("/livez").await.0, 200, "alive whatever is away");
+        readiness.set_store_lost(false);
+        readiness.set_redis_lost(false);
+        assert_eq!(get("/readyz").await.0, 200);
+        readiness.draining();
+        assert_eq!(json("/readyz").await.1["reasons"], json!(["draining"]));
+
+        let health = json("/health").await.1;
+        assert_eq!(health["status"], "ok");
+        for name in ["store", "redis"] {
+            assert_eq!(health["checks"][name]["status"], "ok");
+            assert!(health["checks"][name]["latency_ms"].is_number());
+        }
+
+        let (status, headers, text) = get("/metrics").await;
+        assert_eq!(status, 200);
+        assert!(
+            headers
+                .get("content-type")
+                .expect("a type")
+                .to_str()
+                .expect("text")
+                .starts_with("text/plain; version=0.0.4")
+        );
+        assert!(text.contains("roundtable_sessions"));
+
+        let cluster = json("/cluster").await.1;
+        let expected = json!({
+            "node": "a", "shards": 1024, "nodes": [
+                {"id": "a", "state": "draining", "sessions": 7, "rooms": 3, "shards": 512},
+                {"id": "b", "state": "lost", "sessions": 7, "rooms": 3, "shards": 0},
+            ],
+        });
+        assert_eq!(cluster, expected);
+        // lobby lies in shard 125, which is nobody's here; general in 345; a in 248.
+        assert_eq!(json("/cluster?room=lobby").await.1, json!({"room": "lobby", "shard": 125, "owner": null}));
+        assert_eq!(json("/cluster?room=a").await.1, json!({"room": "a", "shard": 248, "owner": "a"}));
+        assert_eq!(get("/cluster?room=A").await.0, 400);
+
+        assert_eq!(get("/drain").await.0, 405);
+        assert!(!drained.load(Ordering::Relaxed));
+        let response = call_service(&service, TestRequest::post().uri("/drain").to_request()).await;
+        assert_eq!(response.status(), 202);
+        assert!(drained.load(Ordering::Relaxed));
+        assert_eq!(get("/api/v1/me").await.0, 404);
+    }
+}

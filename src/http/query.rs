@@ -127,6 +127,17 @@ impl Fields {
         self.optional(name)?.ok_or_else(|| Refusal::bad_request(format!("{name}: is missing")))
     }
 
+    /// A whole number within `range`, where there is one.
+    ///
+    /// # Errors
+    /// `bad_request` that names the field and the range.
+    pub fn integer(&self, name: &str, range: std::ops::RangeInclusive<u64>) -> Result<Option<u64>, Refusal> {
+        let number = self.optional::<u64>(name);
+        number.ok().filter(|number| number.is_none_or(|number| range.contains(&number))).ok_or_else(|| {
+            Refusal::bad_request(format!("{name}: must be a whole number from {} to {}", range.start(), range.end()))
+        })
+    }
+
     /// A text as `check` gives it, where there is one.
     ///
     /// # Errors

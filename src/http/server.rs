@@ -153,7 +153,69 @@ pub fn admin(listener: Listener, state: AdminState) -> io::Result<Server> {
 
 #[cfg(test)]
 mod tests {
+    use tokio::io::{AsyncReadExt, AsyncWriteExt};
+    use tokio::net::TcpStream;
+
     use super::*;
+    use crate::http::api::tests::{context, unlimited};
+
+    /// Writes `request` to a new connection and reads until the server closes it.
+    async fn raw(address: SocketAddr, request: &str) -> String {
+        let mut socket = TcpStream::connect(address).await.expect("a listener");
+        socket.write_all(request.as_bytes()).await.expect("it is read");
+        let mut answer = String::new();
+        socket.read_to_string(&mut answer).await.expect("an answer");
+        answer
+    }
+
+    #[actix_web::test]
+    async fn one_port_serves_the_api_the_page_and_refuses_sockets_as_the_gate_says() {
+        let (config, data) = (Arc::new(unlimited()), tempfile::TempDir::new().expect("a temporary directory"));
+        let (context, started) = (context(&config, data.path()).await, Arc::new(std::sync::atomic::AtomicU16::new(0)));
+        let start_worker: StartWorker = {
+            let started = started.clone();
+            Arc::new(move || {
+                let index = started.fetch_add(1, std::sync::atomic::Ordering::Relaxed);
+                Hub::start(crate::actors::messages::HubIndex(index), context.clone()).1
+            })
+        };
+        let listener = bind("127.0.0.1:0").expect("a free port");
+        let address = listener.address;
+        let gate = Gate::new(0);
+        let server = public(listener, 2, Shared::new(&config, Arc::new(|_| {})), gate, start_worker).expect("a server");
+        let handle = server.handle();
+        let running = actix_rt::spawn(server);
+
+        let page = raw(address, "GET / HTTP/1.1\r\nhost: x\r\nconnection: close\r\n\r\n").await;
+        assert!(page.starts_with("HTTP/1.1 200 OK\r\n") && page.contains("<h1>Roundtable</h1>"));
+        let head = raw(address, "HEAD / HTTP/1.1\r\nhost: x\r\nconnection: close\r\n\r\n").await;
+        assert!(head.starts_with("HTTP/1.1 200 OK\r\n") && head.ends_with("\r\n\r\n"), "{head}");
+
+        let chunk = "a".repeat(8_000);
+        let chunks = format!("1f40\r\n{chunk}\r\n").repeat(9);
+        let post = "POST /api/v1/login HTTP/1.1\r\nhost: x\r\ntransfer-encoding: chunked\r\nconnection: close\r\n\r\n";
+        let answer = raw(address, &format!("{post}{chunks}0\r\n\r\n")).await;
+        assert!(answer.starts_with("HTTP/1.1 413 "), "{answer}");
+        assert!(answer.contains("application/problem+json") && answer.contains("nosniff"));
+
+        let upgrade = "GET /ws HTTP/1.1\r\nhost: x\r\nconnection: upgrade\r\nupgrade: websocket\r\n\
+                       sec-websocket-version: 13\r\nsec-websocket-key: dGhlIHNhbXBsZSBub25jZQ==\r\n\r\n";
+        let refused = raw(address, upgrade).await;
+        assert!(refused.starts_with("HTTP/1.1 503 ") && refused.contains("retry-after"), "{refused}");
+        // Java's client asks for HTTP/2 like this by default; it is answered in HTTP/1.1.
+        let h2c = "GET / HTTP/1.1\r\nhost: x\r\nconnection: upgrade, http2-settings\r\nupgrade: h2c\r\n\
+                   http2-settings: AAMAAABkAAQAAP__\r\n\r\n";
+        let mut socket = TcpStream::connect(address).await.expect("a listener");
+        socket.write_all(h2c.as_bytes()).await.expect("it is read");
+        let mut begin = [0; 15];
+        socket.read_exact(&mut begin).await.expect("an answer");
+        assert_eq!(&begin, b"HTTP/1.1 200 OK");
+        drop(socket);
+
+        assert_eq!(started.load(std::sync::atomic::Ordering::Relaxed), 2, "once a worker");
+        handle.stop(false).await;
+        running.await.expect("no panic").expect("a clean end");
+    }
 
     #[test]
     fn a_taken_port_is_named() {

@@ -10,21 +10,25 @@ use sha2::{Digest, Sha256};
 
 use crate::entry::{Body, Entry, Message, Role, Room, RoomPatch};
 use crate::ids::{MessageId, Millis, Seq, UserId};
-use crate::ports::{AppendItem, Change, Outcome};
+use crate::ports::{AppendItem, Change, Outcome, RoomNo};
 
-/// What names a message within its room for ever: its sender and the sender's own id for it, hashed so that the unique
-/// index over it stays narrow. 128 bits of SHA-256: nobody finds two that meet.
+/// What names a message for ever: its room, its sender and the sender's own id for it, as one value, so that the unique
+/// index over it is narrow and no other index serves to look it up. It starts with the room, so that the keys of a room
+/// lie together in the index; the other 96 bits are of SHA-256, and only a sender's own messages could ever meet.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub struct MessageKey(pub [u8; 16]);
 
 impl MessageKey {
-    pub fn of(user: &UserId, id: &MessageId) -> Self {
+    pub fn of(room: RoomNo, user: &UserId, id: &MessageId) -> Self {
+        let room = room.0.to_be_bytes();
         let mut hash = Sha256::new();
+        hash.update(room);
         hash.update(user.as_str());
         hash.update([0]);
         hash.update(id.as_str());
         let mut key = [0; 16];
-        key.copy_from_slice(&hash.finalize()[..16]);
+        key[..4].copy_from_slice(&room[4..]);
+        key[4..].copy_from_slice(&hash.finalize()[..12]);
         Self(key)
     }
 }
@@ -61,6 +65,7 @@ pub struct Needs {
 /// What was found of [`Needs`], and the room's record as the head stands.
 #[derive(Debug)]
 pub struct Before {
+    pub no: RoomNo,
     pub room: Room,
     pub known: HashMap<MessageKey, (Seq, Millis)>,
     pub messages: HashMap<Seq, Target>,
@@ -74,8 +79,9 @@ pub struct Before {
 
 impl Before {
     /// Nothing found yet.
-    pub fn of(room: Room) -> Self {
+    pub fn of(no: RoomNo, room: Room) -> Self {
         Self {
+            no,
             room,
             known: HashMap::new(),
             messages: HashMap::new(),
@@ -109,12 +115,12 @@ pub struct Plan {
 }
 
 /// What the items could touch.
-pub fn needs(items: &[AppendItem]) -> Needs {
+pub fn needs(room: RoomNo, items: &[AppendItem]) -> Needs {
     let mut needs = Needs::default();
     for item in items {
         match &item.change {
             Change::Message { id, reply_to, .. } => {
-                needs.keys.push(MessageKey::of(&item.user, id));
+                needs.keys.push(MessageKey::of(room, &item.user, id));
                 needs.messages.extend(reply_to);
             }
             Change::Edit { target, .. } | Change::Delete { target, .. } => {
@@ -146,6 +152,7 @@ pub fn plan(before: Before, items: Vec<AppendItem>) -> Plan {
 
 /// The state as the items so far have left it, and what they have to have written.
 struct Planner {
+    no: RoomNo,
     known: HashMap<MessageKey, (Seq, Millis)>,
     messages: HashMap<Seq, Target>,
     reactions: HashSet<(Seq, UserId, String)>,
@@ -158,7 +165,7 @@ struct Planner {
 
 impl Planner {
     fn new(before: Before) -> Self {
-        let Before { room, known, messages, reactions, people, users } = before;
+        let Before { no, room, known, messages, reactions, people, users } = before;
         let first_new = room.head + 1;
         let plan = Plan {
             outcomes: Vec::new(),
@@ -173,14 +180,14 @@ impl Planner {
             room_changed: false,
             room_deleted: false,
         };
-        Self { known, messages, reactions, people, users, first_new, plan }
+        Self { no, known, messages, reactions, people, users, first_new, plan }
     }
 
     fn item(&mut self, item: AppendItem) -> Outcome {
         let AppendItem { user, at, change } = item;
         match change {
             Change::Message { id, text, reply_to, data, only_if_known } => {
-                let key = MessageKey::of(&user, &id);
+                let key = MessageKey::of(self.no, &user, &id);
                 if let Some(&(seq, at)) = self.known.get(&key) {
                     return Outcome::Duplicate { seq, at };
                 }

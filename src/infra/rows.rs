@@ -85,7 +85,7 @@ impl EntryRow {
                 let id = self.message_id.as_deref().ok_or_else(|| broken("no message id"))?;
                 let data = self.data.map(Data::from_compact).transpose();
                 Body::Message(Message {
-                    id: MessageId::parse(id).map_err(|rule| broken(rule))?,
+                    id: MessageId::parse(id).map_err(broken)?,
                     text: self.text,
                     reply_to: self.reply_to.map(seq_out),
                     data: data.map_err(|error| broken(&format!("data: {error}")))?,

@@ -15,7 +15,7 @@ pub(super) fn fields(frame: &[u8]) -> Result<Fields<'_>, String> {
     // Checked once for the whole frame: afterwards every value is a plain borrow.
     let text = std::str::from_utf8(frame).map_err(|_| "a frame must be valid UTF-8".to_owned())?;
     serde_json::from_str::<Fields>(text).map_err(|error| match error.classify() {
-        Category::Data => "a frame must be one JSON object".to_owned(),
+        Category::Data => "a frame must be one object".to_owned(),
         _ => format!("not valid JSON: {error}"),
     })
 }

@@ -63,21 +63,4 @@ pub fn choose_subprotocol<'a>(
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn the_first_known_subprotocol_wins() {
-        assert_eq!(choose_subprotocol([]), Ok(None));
-        assert_eq!(choose_subprotocol([""]), Ok(None));
-        assert_eq!(choose_subprotocol(["roundtable.v1.json"]), Ok(Some(Encoding::Json)));
-        assert_eq!(
-            choose_subprotocol(["chat, roundtable.v1.msgpack", "roundtable.v1.json"]),
-            Ok(Some(Encoding::MsgPack))
-        );
-        assert_eq!(choose_subprotocol(["roundtable.v1.JSON,chat"]), Err(UnknownSubprotocol));
-        for encoding in Encoding::ALL {
-            assert!(UnknownSubprotocol.to_string().contains(encoding.subprotocol()));
-        }
-    }
-}
+mod tests;

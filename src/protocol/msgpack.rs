@@ -16,7 +16,7 @@ pub(super) fn fields(frame: &[u8]) -> Result<Fields<'_>, String> {
     let mut reader = Reader { rest: frame, fault: None };
     let mut fields = Fields::default();
     let Some(first) = reader.token() else { return Err(NOT_VALID.to_owned()) };
-    let Token::Map(pairs) = first else { return Err("a frame must be one MessagePack map".to_owned()) };
+    let Token::Map(pairs) = first else { return Err("a frame must be one object".to_owned()) };
     for _ in 0..pairs {
         let key = reader.value().ok_or(NOT_VALID)?;
         let field = match (Reader { rest: key, fault: None }).token() {

@@ -10,6 +10,8 @@ use crate::support::person::Person;
 
 /// Longest pause of a room whose owner was killed, on a machine that has other things to do.
 const KILLED_WORST: Duration = Duration::from_secs(5);
+/// The same for one that was drained: the contract's worst case, twice.
+const DRAINED_WORST: Duration = Duration::from_secs(2);
 
 #[tokio::test]
 async fn a_killed_owner_costs_a_pause_and_nothing_else() {
@@ -46,7 +48,7 @@ async fn a_drained_owner_costs_no_send() {
     let pause = load.longest_pause_since(drained);
     let report = load.finish(&cluster.nodes[1]).await;
     println!("pause while the owner was drained: {pause:?}; retried: {:?}", report.retried);
-    assert!(pause <= Duration::from_secs(1), "{pause:?}");
+    assert!(pause <= DRAINED_WORST, "{pause:?}");
     assert!(report.closes.iter().all(|code| *code == 4200), "{:?}", report.closes);
 }
 

@@ -5,7 +5,10 @@ use std::time::{Duration, Instant};
 
 use crate::support::cluster::Cluster;
 use crate::support::load::{Load, Report};
+use crate::support::node;
 use crate::support::person::Person;
+use crate::support::proxy::Flow;
+use crate::support::until;
 
 /// How long a server stays away.
 const AWAY: Duration = Duration::from_secs(5);
@@ -119,5 +122,45 @@ async fn postgres_may_restart_in_a_moment() {
         cluster.postgres().start_again().await;
         load.until_acks(50).await;
     }
+    nobody_was_disconnected(&load.finish(&cluster.nodes[1]).await);
+}
+
+#[tokio::test]
+async fn a_node_cut_off_from_redis_gives_up_its_rooms_and_comes_back() {
+    let (cluster, cut) = Cluster::with_first_behind_proxies(3).await;
+    let room = cluster.room_on(0, "owner").await;
+    let others = cluster.ws_urls().split_off(1);
+    let load = Load::start(others, &room, 3, 3).await;
+    // Nothing is refused: packets are just lost, both ways.
+    cut.redis.set_both(Flow::Drop);
+    let ready = format!("{}/readyz", cluster.nodes[0].admin());
+    until("the cut off node is not ready", || async { (node::status(&ready).await == Some(503)).then_some(()) }).await;
+    load.until_acks(50).await;
+    let view = cluster.nodes[1].owner_of(&room).await.expect("an owner");
+    assert_ne!(view, cluster.nodes[0].id().await, "it owned the room and can't any more");
+    cut.redis.set_both(Flow::Pass);
+    cut.redis.cut();
+    until("it is ready again", || async { (node::status(&ready).await == Some(200)).then_some(()) }).await;
+    cluster.settled().await;
+    let mut back = Person::at(&cluster.nodes[0], "back").await;
+    back.resumes(&room, 0).await;
+    load.until_acks(50).await;
+    let report = load.finish(&cluster.nodes[0]).await;
+    back.sees_entry(&room, report.entries as u64).await;
+    nobody_was_disconnected(&report);
+}
+
+#[tokio::test]
+async fn a_node_cut_off_from_the_store_refuses_and_comes_back() {
+    let (cluster, cut) = Cluster::with_first_behind_proxies(3).await;
+    let room = cluster.room_on(0, "owner").await;
+    let load = Load::start(cluster.ws_urls(), &room, 3, 3).await;
+    cut.postgres.close();
+    load.goes_on_for(AWAY).await;
+    cut.postgres.open();
+    let back = load.first_ack_after(Instant::now()).await;
+    println!("first acknowledgement {back:?} after the node reached the store again");
+    load.until_acks(50).await;
+    cluster.settled().await;
     nobody_was_disconnected(&load.finish(&cluster.nodes[1]).await);
 }

@@ -119,6 +119,11 @@ async fn redis_cluster() -> (Arc<dyn ClusterBus>, Redis) {
     (connect(&format!("{0},{0}", redis.url())), redis)
 }
 
+async fn redis_cluster_of_three() -> (Arc<dyn ClusterBus>, Vec<Redis>) {
+    let nodes = Redis::start_cluster_of(3).await;
+    (connect(&format!("{},{}", nodes[0].url(), nodes[2].url())), nodes)
+}
+
 fn connect(url: &str) -> Arc<dyn ClusterBus> {
     Arc::new(RedisBus::new(url, "test").expect("a valid URL"))
 }
@@ -126,6 +131,7 @@ fn connect(url: &str) -> Arc<dyn ClusterBus> {
 conformance!(on_loopback, loopback());
 conformance!(on_redis, redis());
 conformance!(on_redis_cluster, redis_cluster());
+conformance!(on_redis_cluster_of_three, redis_cluster_of_three());
 
 // ------------------------------------------------------------------------------------------------------ the suite
 
@@ -451,6 +457,45 @@ async fn a_sentinel_leads_to_the_master() {
     redis.cut_clients().await;
     event(&mut a, reconnected).await;
     beat(&*bus, "a").await;
+}
+
+#[tokio::test]
+async fn a_failover_by_sentinel_is_followed() {
+    let mut master = Redis::start().await;
+    let replica = Redis::start_replica(&master).await;
+    let sentinel = Redis::start_sentinel(&master).await;
+    until("the sentinel knows the replica", PATIENCE, || async {
+        sentinel.command(&["INFO", "sentinel"]).await.contains("slaves=1")
+    })
+    .await;
+    let bus = connect(&format!("redis+sentinel://127.0.0.1:{}/main", sentinel.port()));
+    let mut a = inbox(&*bus, "a").await;
+    beat(&*bus, "a").await;
+    bus.claim(&node("a"), &shards([1])).await.expect("a claim");
+    master.stop_hard();
+    until("beats work again", PATIENCE * 2, || async { bus.beat(&record("a"), LEASE).await.is_ok() }).await;
+    event(&mut a, reconnected).await;
+    assert!(replica.command(&["INFO", "replication"]).await.contains("role:master"));
+    bus.publish(&[(node("a"), Bytes::from_static(b"over there"))]).await.expect("a publish");
+    assert_eq!(frame(&mut a).await, "over there");
+}
+
+#[tokio::test]
+async fn a_slow_network_keeps_the_order() {
+    let (_redis, proxy, bus) = through_proxy().await;
+    let mut a = inbox(&*bus, "a").await;
+    proxy.set_both(Flow::Delay(Duration::from_millis(40)));
+    let publishes = (0_u8..10).map(|n| {
+        let bus = Arc::clone(&bus);
+        async move { bus.publish(&[(node("a"), Bytes::copy_from_slice(&[n]))]).await }
+    });
+    for taken in futures_util::future::join_all(publishes).await {
+        assert_eq!(taken.expect("a publish"), [1]);
+    }
+    for n in 0_u8..10 {
+        assert_eq!(frame(&mut a).await[..], [n]);
+    }
+    assert!(!beat(&*bus, "a").await.lapsed);
 }
 
 #[tokio::test]

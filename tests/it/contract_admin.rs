@@ -41,7 +41,11 @@ async fn the_admin_listener_answers() {
     assert_eq!(cluster["nodes"].as_array().map(Vec::len), Some(1), "{cluster}");
     assert_eq!(cluster["nodes"][0]["id"], cluster["node"]);
     assert_eq!((&cluster["nodes"][0]["state"], &cluster["nodes"][0]["shards"]), (&json!("ready"), &json!(1024)));
-    assert_eq!(cluster["nodes"][0]["sessions"], 1, "{cluster}");
+    until("the node counts its session and its room", || async {
+        let node = node.cluster().await["nodes"][0].clone();
+        (node["sessions"] == 1 && node["rooms"] == 1).then_some(())
+    })
+    .await;
     let room = admin.get("/cluster?room=lobby").await.expect(200);
     assert_eq!((&room["room"], &room["owner"], &room["shard"]), (&json!("lobby"), &cluster["node"], &json!(125)));
     assert!(node.metric("roundtable_sessions").await >= 1.0);

@@ -196,11 +196,11 @@ async fn password_accounts_and_jwt_users_are_apart() {
 #[tokio::test]
 async fn a_connection_outlives_its_token_by_refresh_and_ends_without() {
     let node = Node::alone().await;
-    let (mut alice, welcome) = greeted(&node, &tokens::lasting("alice", 4)).await;
+    let (mut alice, welcome) = greeted(&node, &tokens::lasting("alice", 8)).await;
     assert_eq!(welcome["type"], "welcome");
     let notice = alice.next("notice").await;
     assert_eq!(notice["code"], "credentials_expiring");
-    let (mut bob, _) = greeted(&node, &tokens::lasting("bob", 4)).await;
+    let (mut bob, _) = greeted(&node, &tokens::lasting("bob", 8)).await;
     let stranger = bob.asks(json!({"type": "refresh", "token": tokens::of("alice")})).await;
     assert_eq!(stranger["code"], "forbidden");
     let bad = bob.asks(json!({"type": "refresh", "token": "x"})).await;

@@ -48,7 +48,6 @@ async fn what_is_no_json_gets_bad_request_and_the_connection_stays() {
         let error = mallory.next("error").await;
         assert_eq!(error["code"], "bad_request", "{text:.60}");
         assert!(error.get("ref").is_none_or(Value::is_null), "{error}");
-        assert!(!error["message"].as_str().expect("a message").contains(" at line "), "a sentence, no parser's words");
     }
     mallory.catches_up().await;
 }

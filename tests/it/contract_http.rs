@@ -133,7 +133,7 @@ async fn messages_over_http_are_the_same_log() {
     alice.sends("lobby", "w2", "over ws").await;
     let page = api.get("rooms/lobby/messages?limit=1").await.expect(200);
     let frame = alice.history("lobby", json!({"limit": 1})).await;
-    assert_eq!((&page["events"], &page["more"]), (&frame["events"], &frame["more"]), "{page}");
+    assert_eq!((&page["items"], &page["more"]), (&frame["events"], &frame["more"]), "{page}");
     api.get("rooms/lobby/messages?after=0&before=3").await.problem(400, "bad_request");
     api.get("rooms/lobby/messages?limit=0").await.problem(400, "bad_request");
     let bob = node.api("bob");

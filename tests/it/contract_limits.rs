@@ -15,7 +15,7 @@ fn message(id: &str) -> Value {
 
 #[tokio::test]
 async fn rates_are_of_a_person_over_websocket_and_http_together() {
-    let node = Node::with(&[("limits.messages_per_minute", "60"), ("limits.messages_burst", "4")]).await;
+    let node = Node::with(&[("limits.messages_per_minute", "6"), ("limits.messages_burst", "4")]).await;
     let mut alice = Person::at(&node, "alice").await;
     alice.opens(&node, "lobby").await;
     let api = node.api("alice");
@@ -24,14 +24,14 @@ async fn rates_are_of_a_person_over_websocket_and_http_together() {
     api.post("rooms/lobby/messages", json!({"id": "3", "text": "x"})).await.expect(201);
     let mut phone = Person::at(&node, "alice").await;
     phone.does(message("4")).await;
-    // A token comes back each second, so one of these two at least is too early; each says when to come.
+    // One comes back every ten seconds; whoever is too early is told when to come.
     let mut refused = 0;
     for id in ["5", "6", "7"] {
         let answer = phone.asks(message(id)).await;
         if answer["code"] == "rate_limited" {
             refused += 1;
             let wait = answer["retry_after_ms"].as_u64().expect("when");
-            assert!((1..=1_000).contains(&wait), "{answer}");
+            assert!((1..=10_000).contains(&wait), "{answer}");
         }
     }
     assert!(refused >= 1);

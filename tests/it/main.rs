@@ -1,9 +1,13 @@
 //! The one integration binary: conformance suites, contract tests against whole nodes, simulation.
 
+mod accounts;
+mod cluster;
 mod cluster_failover;
 mod cluster_log;
 mod cluster_outage;
+mod command_line;
 mod conformance_bus;
+mod conformance_store;
 mod contract_admin;
 mod contract_frames;
 mod contract_hello;
@@ -13,5 +17,6 @@ mod contract_limits;
 mod contract_log;
 mod contract_slow_reader;
 mod layering;
+mod seeds;
 mod sim;
 mod support;

@@ -357,7 +357,7 @@ impl Hub {
             let Some((_, slot, key)) = state.retries.pop_front() else { break };
             self.go_on_if(&mut state, slot, key, ReadState::Retrying);
         }
-        if now % 10 == 0 && state.fetching > 0 {
+        if now.is_multiple_of(10) && state.fetching > 0 {
             let overdue: Vec<(u32, Seq)> = state
                 .rooms
                 .iter()

@@ -45,7 +45,7 @@ impl Hub {
         let (writes, bytes) = outbox::take_written();
         self.context.metrics.writes.inc_by(writes);
         self.context.metrics.outbound_bytes.inc_by(bytes);
-        if now % (10 * SECOND) == 0 && self.index.0 == 0 {
+        if now.is_multiple_of(10 * SECOND) && self.index.0 == 0 {
             self.context.rates.sweep();
         }
     }
@@ -125,7 +125,7 @@ impl Hub {
 
     /// Once a second: looks for rooms that are gone with readers here.
     fn sweep_rooms(&self, now: Tick) {
-        if now % SECOND != 0 {
+        if !now.is_multiple_of(SECOND) {
             return;
         }
         let mut state = self.state.borrow_mut();
@@ -139,6 +139,7 @@ impl Hub {
 
     /// Closes the sessions of a login that was revoked.
     pub(super) fn revoke(&self, secret_hash: &[u8; 32]) {
+        self.context.auth.forget(secret_hash);
         let state = self.state.borrow();
         for (_, core) in &state.sessions {
             if core.state.borrow().login.as_deref() == Some(secret_hash) {

@@ -54,18 +54,23 @@ impl RoomActor {
     pub(super) fn watch(&mut self, ctx: &mut Context<Self>) {
         let Role::Mirror(mirroring) = &mut self.role else { return };
         let (owner, stream, have) = (mirroring.owner.clone(), mirroring.out.stream, mirroring.out.have());
-        let again = !std::mem::replace(&mut mirroring.watch_timer, true);
         let users = self.local.users().cloned().collect();
         self.tell(&owner, PeerMessage::Watch { stream, have, users });
-        if again {
-            ctx.run_later(WATCH_AGAIN, |actor, ctx| {
-                let Role::Mirror(mirroring) = &mut actor.role else { return };
-                mirroring.watch_timer = false;
-                if !mirroring.watched && (!mirroring.out.is_empty() || actor.feed.has_readers()) {
-                    actor.watch(ctx);
-                }
-            });
+        self.watch_later(ctx);
+    }
+
+    fn watch_later(&mut self, ctx: &mut Context<Self>) {
+        let Role::Mirror(mirroring) = &mut self.role else { return };
+        if std::mem::replace(&mut mirroring.watch_timer, true) {
+            return;
         }
+        ctx.run_later(WATCH_AGAIN, |actor, ctx| {
+            let Role::Mirror(mirroring) = &mut actor.role else { return };
+            mirroring.watch_timer = false;
+            if !mirroring.watched && (!mirroring.out.is_empty() || actor.feed.has_readers()) {
+                actor.watch(ctx);
+            }
+        });
     }
 
     pub(super) fn pass_on(&mut self, request: Asked, ctx: &mut Context<Self>) {
@@ -143,7 +148,10 @@ impl RoomActor {
                 self.flush();
                 self.feed.evict(user.as_ref(), why);
             }
-            PeerMessage::NotOwner => mirroring.watched = false,
+            PeerMessage::NotOwner => {
+                mirroring.watched = false;
+                self.watch_later(ctx);
+            }
             PeerMessage::NoRoom => {
                 mirroring.watched = false;
                 for request in mirroring.out.give_up(|_| true) {

@@ -75,7 +75,7 @@ pub async fn post(api: Data<Api>, who: SignedIn, request: HttpRequest, fields: F
     let room = room_of(&request)?;
     let id: MessageId = fields.required("id")?;
     let text = text::message_text(&fields.required::<String>("text")?)?;
-    let reply_to = fields.optional("reply_to")?;
+    let reply_to = fields.integer("reply_to", 0..=WIRE_INTEGER_MAX)?;
     let data = fields.raw("data").map(data).transpose()?;
     let over_rate_ms = api.hub.context().rates.over_ms(&who.caller.user);
     let command = Command::Send { id: id.clone(), text, reply_to, data, over_rate_ms };

@@ -209,10 +209,10 @@ async fn limited<B: MessageBody + 'static>(
     request: ServiceRequest,
     next: Next<B>,
 ) -> Result<ServiceResponse<EitherBody<B>>, actix_web::Error> {
-    if let Some(rate) = &api.shared.rates.calls {
-        if let Err(refusal) = rate.check(Client::of(request.request()).address) {
-            return Ok(request.into_response(Problem::from(refusal).response()).map_into_right_body());
-        }
+    if let Some(rate) = &api.shared.rates.calls
+        && let Err(refusal) = rate.check(Client::of(request.request()).address)
+    {
+        return Ok(request.into_response(Problem::from(refusal).response()).map_into_right_body());
     }
     Ok(next.call(request).await?.map_into_left_body())
 }
@@ -232,3 +232,6 @@ async fn upgrade_required() -> HttpResponse {
 async fn no_such_address() -> HttpResponse {
     Problem::no_such_address().response()
 }
+
+#[cfg(test)]
+pub(super) mod tests;

@@ -19,6 +19,9 @@ use crate::ports::Created;
 use crate::protocol::text;
 use crate::refusal::Refusal;
 
+/// Longest pause between two messages that a room may ask for, seconds.
+const SLOW_MODE_MAX_S: u32 = 24 * 60 * 60;
+
 /// A room as it is shown: its record and the caller's role.
 #[derive(Serialize)]
 struct Shown {
@@ -113,7 +116,7 @@ pub async fn patch(api: Data<Api>, who: SignedIn, request: HttpRequest, fields: 
     let patch = RoomPatch {
         name: fields.text("name", text::name)?,
         topic: fields.text("topic", text::topic)?,
-        slow_mode_s: fields.optional("slow_mode_s")?,
+        slow_mode_s: fields.integer("slow_mode_s", 0..=u64::from(SLOW_MODE_MAX_S))?.map(|s| s as u32),
         archived: fields.optional("archived")?,
     };
     let seq = match api.ask(&id, who.caller, Command::Patch(patch)).await? {
@@ -169,10 +172,10 @@ pub async fn direct(api: Data<Api>, who: SignedIn, fields: Fields) -> Answer {
     };
     let mut role = store.role(&found.id, &me).await?;
     if role.is_none() {
-        // They left it; asking for it is coming back. The room itself lets no stranger in, so the server does.
-        let server = Caller { user: me.clone(), admin: true };
-        let back = Command::SetRole { user: me, role: Role::Member };
-        role = match api.ask(&found.id, server, back).await? {
+        // They left it, and asking for it is coming back. To the room they are a stranger now; that it is theirs follows
+        // from its id, so they come in as an admin would.
+        let back = Caller { user: me, admin: true };
+        role = match api.ask(&found.id, back, Command::Join).await? {
             Reply::Member { role } => role,
             other => return Err(api.odd(&other).into()),
         };

@@ -19,7 +19,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use actix_codec::Framed;
-use actix_http::{HttpMessage, Request, StatusCode, h1};
+use actix_http::{Request, StatusCode, h1};
 use actix_rt::net::TcpStream;
 use actix_service::{Service, ServiceFactory};
 use futures_util::future::{LocalBoxFuture, Ready, ready};
@@ -128,7 +128,7 @@ async fn welcome(
     let agreed = handshake::agree(request.head(), config)?;
     let peer = request.peer_addr().map_or(IpAddr::from([0, 0, 0, 0]), |peer| peer.ip());
     let trusted: Vec<IpNet> = config.server.trusted_proxies.iter().map(|network| network.0).collect();
-    let ticket = gate.enter(client_ip(peer, request.headers(), &trusted)).map_err(|closed| match closed {
+    let ticket = gate.enter(client_ip(peer, request.head().headers(), &trusted)).map_err(|closed| match closed {
         Closed::NotNow => unavailable("this node is starting or leaving; try another or again"),
         Closed::TooMany => {
             let detail = "more connections than limits.connections_per_ip";

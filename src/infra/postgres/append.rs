@@ -40,6 +40,8 @@ pub async fn append(lease: &mut Lease, batch: Vec<RoomAppend>) -> Result<Vec<App
         batch.into_iter().enumerate().partition(|(_, room)| only_messages(room));
     let mut done: Vec<(usize, Appended)> = Vec::with_capacity(plain.len() + other.len());
     if !plain.is_empty() {
+        // The order in which everybody locks rooms.
+        plain.sort_unstable_by_key(|(_, room)| room.no);
         let results = append_messages(lease, &plain).await?;
         let mut ahead = Vec::new();
         for (place, result) in plain.drain(..).zip(results) {
@@ -79,19 +81,24 @@ async fn append_messages(
     }
     let rooms: Vec<i64> = batch.iter().map(|(_, room)| room.no.0).collect();
     let epochs: Vec<i64> = batch.iter().map(|(_, room)| rows::seq_in(room.epoch.0)).collect();
+    let counts: Vec<i32> = batch.iter().map(|(_, room)| place(room.items.len())).collect();
+    let reply_to = columns.reply_to.iter().any(Option::is_some).then_some(&columns.reply_to);
+    let known_only = columns.known_only.contains(&true).then_some(&columns.known_only);
     let sql = "SELECT heads, why, known_seq, known_at \
-               FROM append_messages($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11)";
+               FROM append_messages($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13)";
     let row = lease
         .query_opt(
             sql,
             &[
                 &rooms,
                 &epochs,
+                &counts,
                 &columns.room,
+                &columns.n,
                 &columns.at,
                 &columns.key,
-                &columns.reply_to,
-                &columns.known_only,
+                &reply_to,
+                &known_only,
                 &columns.user,
                 &columns.id,
                 &columns.text,
@@ -102,10 +109,11 @@ async fn append_messages(
         .ok_or_else(|| StoreError::Fault("append_messages gave nothing".into()))?;
     let heads: Vec<i64> = row.get(0);
     let why: Option<Vec<i16>> = row.get(1);
-    let known: Option<(Vec<Option<i64>>, Vec<Option<i64>>)> = row.get::<_, Option<_>>(2).zip(row.get(3));
+    let known_seq: Option<Vec<Option<i64>>> = row.get(2);
+    let known_at: Option<Vec<Option<i64>>> = row.get(3);
     let known = |item: usize| {
-        let (seq, at) = known.as_ref()?;
-        Some((rows::seq_out((*seq.get(item)?)?), (*at.get(item)?)?))
+        let seq = (*known_seq.as_ref()?.get(item)?)?;
+        Some((rows::seq_out(seq), (*known_at.as_ref()?.get(item)?)?))
     };
 
     let mut item = 0;
@@ -141,9 +149,15 @@ async fn append_messages(
     Ok(results)
 }
 
+/// A place or count within a batch, as the function takes it.
+fn place(place: usize) -> i32 {
+    i32::try_from(place).unwrap_or(i32::MAX)
+}
+
 /// The items of all rooms, a vector a column, for `unnest`.
 struct Columns<'a> {
     room: Vec<i32>,
+    n: Vec<i32>,
     at: Vec<i64>,
     key: Vec<MessageKey>,
     reply_to: Vec<Option<i64>>,
@@ -158,6 +172,7 @@ impl<'a> Columns<'a> {
     fn with_capacity(items: usize) -> Self {
         Self {
             room: Vec::with_capacity(items),
+            n: Vec::with_capacity(items),
             at: Vec::with_capacity(items),
             key: Vec::with_capacity(items),
             reply_to: Vec::with_capacity(items),
@@ -171,12 +186,12 @@ impl<'a> Columns<'a> {
 
     /// `index`: of the room in the batch, from 0.
     fn push(&mut self, index: usize, room: &'a RoomAppend) {
-        let place = i32::try_from(index + 1).unwrap_or(i32::MAX);
-        for item in &room.items {
+        for (n, item) in room.items.iter().enumerate() {
             let Change::Message { id, text, reply_to, data, only_if_known } = &item.change else { continue };
-            self.room.push(place);
+            self.room.push(place(index + 1));
+            self.n.push(place(n + 1));
             self.at.push(item.at);
-            self.key.push(MessageKey::of(&item.user, id));
+            self.key.push(MessageKey::of(room.no, &item.user, id));
             self.reply_to.push(reply_to.map(rows::seq_in));
             self.known_only.push(*only_if_known);
             self.user.push(item.user.as_str());

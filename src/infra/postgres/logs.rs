@@ -48,9 +48,9 @@ pub async fn open_room(lease: &mut Lease, room: &RoomId, recent: u32) -> Result<
         return Err(StoreError::Fault("a room without a record".into()));
     };
     let people = lease
-        .query("SELECT user_id, role, banned FROM people WHERE room_no = $1 AND (role IS NOT NULL OR banned)", &[&no])
+        .query("SELECT user_id, role, banned FROM people WHERE room_no = $1 AND (role IS NOT NULL OR banned) ORDER BY user_id", &[&no])
         .await?;
-    let sql = format!("SELECT {ENTRY} FROM entries e WHERE e.room_no = $1 ORDER BY e.seq DESC LIMIT $2");
+    let sql = format!("SELECT {ENTRY} FROM entries e WHERE e.room_no = $1 ORDER BY e.seq DESC LIMIT $2::bigint");
     let newest = lease.query(&sql, &[&no, &i64::from(recent)]).await?;
     lease.commit().await?;
 
@@ -98,11 +98,11 @@ pub async fn page(
                 SELECT {ENTRY}, coalesce(octet_length(e.text), 0) + coalesce(octet_length(e.data), 0) AS size
                 FROM entries e
                 WHERE e.room_no = (SELECT no FROM rooms WHERE id = $1 AND NOT deleted) AND {condition}
-                ORDER BY e.seq {order} LIMIT $3 + 1
+                ORDER BY e.seq {order} LIMIT $3::bigint + 1
             ) e
             WINDOW walk AS (ORDER BY e.seq {order})
         ) e
-        WHERE e.n <= $3 AND (e.n = 1 OR e.before < $4) ORDER BY e.n"
+        WHERE e.n <= $3 AND (e.n = 1 OR e.before < $4::bigint) ORDER BY e.n"
     );
     let limit = i64::from(limit.max(1));
     let max_bytes = i64::try_from(max_bytes).unwrap_or(i64::MAX);

@@ -11,7 +11,7 @@ use crate::entry::Room;
 use crate::ids::{Millis, Seq, UserId};
 use crate::infra::changes::{self, Before, MessageKey, Needs, Person, Plan, Target};
 use crate::infra::{codes, rows};
-use crate::ports::{Appended, RoomAppend, StoreError};
+use crate::ports::{Appended, RoomAppend, RoomNo, StoreError};
 
 impl<'a> FromSql<'a> for MessageKey {
     fn from_sql(_: &Type, raw: &'a [u8]) -> Result<Self, Box<dyn std::error::Error + Sync + Send>> {
@@ -28,7 +28,7 @@ pub async fn append(lease: &mut Lease, batch: Vec<RoomAppend>) -> Result<Vec<App
     let epochs = lock(lease, &batch).await?;
     let live = |room: &RoomAppend| epochs.get(&room.no.0) == Some(&rows::seq_in(room.epoch.0));
     let needs: Vec<(i64, Needs)> =
-        batch.iter().filter(|room| live(room)).map(|room| (room.no.0, changes::needs(&room.items))).collect();
+        batch.iter().filter(|room| live(room)).map(|room| (room.no.0, changes::needs(room.no, &room.items))).collect();
     let mut found = read(lease, &needs).await?;
     let mut results = Vec::with_capacity(batch.len());
     let mut plans = Vec::new();
@@ -62,14 +62,14 @@ async fn read(lease: &mut Lease, needs: &[(i64, Needs)]) -> Result<HashMap<i64, 
     let nos: Vec<i64> = needs.iter().map(|&(no, _)| no).collect();
     let sql = format!("SELECT {ROOM}, r.no FROM rooms r JOIN room_heads h ON h.no = r.no WHERE r.no = ANY ($1)");
     for row in lease.query(&sql, &[&nos]).await? {
-        found.insert(row.get(7), Before::of(room_of(&row)?));
+        let no = row.get(7);
+        found.insert(no, Before::of(RoomNo(no), room_of(&row)?));
     }
 
-    let (nos, keys) = flat(needs, |needs| needs.keys.iter().copied());
+    let keys: Vec<MessageKey> = needs.iter().flat_map(|(_, needs)| needs.keys.iter().copied()).collect();
     if !keys.is_empty() {
-        let sql = "SELECT e.room_no, e.key, e.seq, e.at FROM unnest($1::bigint[], $2::uuid[]) AS n (room_no, key) \
-                   JOIN entries e ON e.room_no = n.room_no AND e.key = n.key";
-        for row in lease.query(sql, &[&nos, &keys]).await? {
+        let sql = "SELECT room_no, key, seq, at FROM entries WHERE key = ANY ($1)";
+        for row in lease.query(sql, &[&keys]).await? {
             if let Some(before) = found.get_mut(&row.get(0)) {
                 before.known.insert(row.get(1), (rows::seq_out(row.get(2)), row.get(3)));
             }

@@ -104,7 +104,7 @@ impl Listener {
         let current = Arc::new(AtomicBool::new(true));
         let broken = Arc::new(Notify::new());
         let on_push = self.on_push(Arc::clone(&current), Arc::clone(&broken));
-        let connection = self.target.connect(Some(on_push)).await?;
+        let connection = self.target.connect(on_push).await?;
         let mut subscription = Subscription { connection, current, broken };
         let channels = [self.frames.as_ref(), self.table.as_ref()];
         let confirmed = async {
@@ -143,10 +143,10 @@ impl Listener {
                 PushKind::Message | PushKind::SMessage if channel == table.as_bytes() => {
                     let _ = events.send(BusEvent::TableChanged);
                 }
-                PushKind::Subscribe | PushKind::SSubscribe if channel == frames.as_bytes() => {
-                    if subscribed.swap(true, Ordering::AcqRel) {
-                        let _ = events.send(BusEvent::Reconnected);
-                    }
+                PushKind::Subscribe | PushKind::SSubscribe
+                    if channel == frames.as_bytes() && subscribed.swap(true, Ordering::AcqRel) =>
+                {
+                    let _ = events.send(BusEvent::Reconnected);
                 }
                 // Also when a slot moved to another node of a Redis Cluster.
                 PushKind::Disconnection | PushKind::Unsubscribe | PushKind::SUnsubscribe => broken.notify_one(),

@@ -4,14 +4,15 @@
 //! first call after Redis is back succeeds; the one connection attempt at a time is shared by all callers.
 
 use std::future::Future;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, OnceLock};
 use std::time::Duration;
 
-use redis::{RedisError, RedisResult};
+use redis::{PushKind, RedisError, RedisResult};
 use tokio::runtime::Handle;
 use tokio::sync::Mutex;
 
-use super::target::{Connection, Target};
+use super::target::{Connection, OnPush, Target};
 use crate::ports::BusError;
 
 /// Longest a call may take, connecting included.
@@ -39,6 +40,8 @@ struct Live {
     /// Counts connections, so that one call's trouble doesn't end the connection that replaced it.
     generation: u64,
     connection: Option<Connection>,
+    /// Set by the connection itself when it ends, so that an end in quiet times costs no call.
+    ended: Arc<AtomicBool>,
 }
 
 impl Link {
@@ -78,14 +81,22 @@ impl Link {
 
     async fn connected(&self) -> Result<(u64, Connection), String> {
         let mut live = self.live.lock().await;
-        if let Some(connection) = &live.connection {
+        if let Some(connection) = &live.connection
+            && !live.ended.load(Ordering::Acquire)
+        {
             return Ok((live.generation, connection.clone()));
         }
         let target = Arc::clone(&self.target);
-        let attempt = self.home.handle().spawn(async move { target.connect(None).await });
+        let ended = Arc::new(AtomicBool::new(false));
+        let tell = Arc::clone(&ended);
+        let on_push: OnPush = Arc::new(move |push| {
+            if push.kind == PushKind::Disconnection {
+                tell.store(true, Ordering::Release);
+            }
+        });
+        let attempt = self.home.handle().spawn(async move { target.connect(on_push).await });
         let connection = attempt.await.map_err(|_stopped| "the runtime is stopping".to_owned())??;
-        live.generation += 1;
-        live.connection = Some(connection.clone());
+        *live = Live { generation: live.generation + 1, connection: Some(connection.clone()), ended };
         Ok((live.generation, connection))
     }
 

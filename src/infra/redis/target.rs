@@ -5,7 +5,7 @@
 
 use std::time::Duration;
 
-use redis::aio::{ConnectionLike, MultiplexedConnection};
+use redis::aio::{AsyncPushSender, ConnectionLike, MultiplexedConnection};
 use redis::cluster::ClusterClientBuilder;
 use redis::cluster_async::ClusterConnection;
 use redis::io::tcp::TcpSettings;
@@ -101,7 +101,7 @@ impl Target {
     }
 
     /// A new connection, within [`CONNECT_DEADLINE`].
-    pub(super) async fn connect(&self, on_push: Option<OnPush>) -> Result<Connection, String> {
+    pub(super) async fn connect(&self, on_push: OnPush) -> Result<Connection, String> {
         match tokio::time::timeout(CONNECT_DEADLINE, self.open(on_push)).await {
             Ok(Ok(connection)) => Ok(connection),
             Ok(Err(error)) => Err(error.to_string()),
@@ -109,7 +109,7 @@ impl Target {
         }
     }
 
-    async fn open(&self, on_push: Option<OnPush>) -> RedisResult<Connection> {
+    async fn open(&self, on_push: OnPush) -> RedisResult<Connection> {
         match self {
             Self::Node(info) => open_node(info.clone(), on_push).await,
             Self::Sentinel { sentinels, master, node } => {
@@ -127,32 +127,28 @@ impl Target {
                 open_node(node.clone().set_addr(found.get_connection_info().addr().clone()), on_push).await
             }
             Self::Cluster(infos) => {
-                let mut builder = cluster_builder(infos);
-                if let Some(on_push) = on_push {
-                    builder = builder.push_sender(move |push: PushInfo| -> Result<(), ()> {
-                        on_push(push);
-                        Ok(())
-                    });
-                }
-                Ok(Connection::Cluster(builder.build()?.get_async_connection().await?))
+                let client = cluster_builder(infos).push_sender(sender(on_push)).build()?;
+                Ok(Connection::Cluster(client.get_async_connection().await?))
             }
         }
     }
 }
 
-async fn open_node(info: ConnectionInfo, on_push: Option<OnPush>) -> RedisResult<Connection> {
-    let mut config = AsyncConnectionConfig::new()
+async fn open_node(info: ConnectionInfo, on_push: OnPush) -> RedisResult<Connection> {
+    let config = AsyncConnectionConfig::new()
         .set_connection_timeout(Some(CONNECT_DEADLINE))
         .set_response_timeout(Some(ANSWER_DEADLINE))
-        .set_pipeline_buffer_size(PIPELINE_COMMANDS);
-    if let Some(on_push) = on_push {
-        config = config.set_push_sender(move |push: PushInfo| -> Result<(), ()> {
-            on_push(push);
-            Ok(())
-        });
-    }
+        .set_pipeline_buffer_size(PIPELINE_COMMANDS)
+        .set_push_sender(sender(on_push));
     let connection = Client::open(info)?.get_multiplexed_async_connection_with_config(&config).await?;
     Ok(Connection::Node(connection))
+}
+
+fn sender(on_push: OnPush) -> impl AsyncPushSender {
+    move |push: PushInfo| -> Result<(), ()> {
+        on_push(push);
+        Ok(())
+    }
 }
 
 fn cluster_builder(infos: &[ConnectionInfo]) -> ClusterClientBuilder {

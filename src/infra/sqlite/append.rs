@@ -13,7 +13,7 @@ pub fn append(connection: &mut Connection, batch: Vec<RoomAppend>) -> Result<Vec
     let transaction = connection.transaction_with_behavior(TransactionBehavior::Immediate).map_err(store_error)?;
     let mut results = Vec::with_capacity(batch.len());
     for RoomAppend { no, epoch, items } in batch {
-        let Some(before) = read(&transaction, no, rows::seq_in(epoch.0), &changes::needs(&items))? else {
+        let Some(before) = read(&transaction, no, rows::seq_in(epoch.0), &changes::needs(no, &items))? else {
             results.push(Appended::Fenced);
             continue;
         };
@@ -28,12 +28,12 @@ pub fn append(connection: &mut Connection, batch: Vec<RoomAppend>) -> Result<Vec
 fn read(transaction: &Transaction<'_>, no: RoomNo, epoch: i64, needs: &Needs) -> Result<Option<Before>, StoreError> {
     let sql = format!("SELECT {ROOM} FROM rooms r WHERE r.no = ?1 AND r.epoch = ?2 AND r.deleted = 0");
     let Some(room) = collect(transaction, &sql, params![no.0, epoch], room_of)?.pop() else { return Ok(None) };
-    let mut before = Before::of(room);
+    let mut before = Before::of(no, room);
     let prepare = |sql| transaction.prepare_cached(sql).map_err(store_error);
 
-    let mut known = prepare("SELECT seq, at FROM entries WHERE room_no = ?1 AND key = ?2")?;
+    let mut known = prepare("SELECT seq, at FROM entries WHERE key = ?1")?;
     for &MessageKey(key) in &needs.keys {
-        let found = known.query_row(params![no.0, key], |row| Ok((row.get::<_, i64>(0)?, row.get::<_, Millis>(1)?)));
+        let found = known.query_row([key], |row| Ok((row.get::<_, i64>(0)?, row.get::<_, Millis>(1)?)));
         if let Some((seq, at)) = found.optional().map_err(store_error)? {
             before.known.insert(MessageKey(key), (rows::seq_out(seq), at));
         }

@@ -48,7 +48,8 @@ pub fn open_room(connection: &mut Connection, room: &RoomId, recent: u32) -> Res
     };
     let mut members = HashMap::new();
     let mut bans = Vec::new();
-    let sql = "SELECT user_id, role, banned FROM people WHERE room_no = ?1 AND (role IS NOT NULL OR banned = 1)";
+    let sql = "SELECT user_id, role, banned FROM people WHERE room_no = ?1 AND (role IS NOT NULL OR banned = 1) \
+               ORDER BY user_id";
     let people = collect(&transaction, sql, [no], |row| {
         let person = (row.get::<_, String>(0), row.get::<_, Option<i16>>(1), row.get::<_, bool>(2));
         Ok((person.0.map_err(store_error)?, person.1.map_err(store_error)?, person.2.map_err(store_error)?))

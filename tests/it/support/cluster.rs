@@ -4,6 +4,7 @@ use serde_json::Value;
 
 use super::node::Node;
 use super::postgres::Postgres;
+use super::proxy::Proxy;
 use super::redis::Redis;
 use super::{person, until};
 
@@ -14,6 +15,12 @@ pub struct Cluster {
     /// Only where the test asked for a PostgreSQL server of its own.
     postgres: Option<Postgres>,
     settings: Vec<(String, String)>,
+}
+
+/// What stands between one node and the servers.
+pub struct Cut {
+    pub redis: Proxy,
+    pub postgres: Proxy,
 }
 
 impl Cluster {
@@ -30,6 +37,22 @@ impl Cluster {
         Self::on(n, url, Some(postgres)).await
     }
 
+    /// `n` nodes of which the first reaches Redis and PostgreSQL through proxies that the test may break.
+    pub async fn with_first_behind_proxies(n: usize) -> (Self, Cut) {
+        let server = Postgres::shared().await;
+        let url = server.database().await;
+        let mut cluster = Self::on(0, url.clone(), None).await;
+        let cut = Cut { redis: Proxy::start(cluster.redis.port()).await, postgres: Proxy::start(server.port()).await };
+        let store = url.replace(&format!(":{}/", server.port()), &format!(":{}/", cut.postgres.port()));
+        let redis = format!("redis://127.0.0.1:{}", cut.redis.port());
+        cluster.nodes.push(Node::with(&[("store.url", &store), ("cluster.redis_url", &redis)]).await);
+        for _ in 1..n {
+            cluster.add().await;
+        }
+        cluster.settled().await;
+        (cluster, cut)
+    }
+
     async fn on(n: usize, store_url: String, postgres: Option<Postgres>) -> Self {
         let redis = Redis::start().await;
         let settings = vec![("store.url".to_owned(), store_url), ("cluster.redis_url".to_owned(), redis.url())];
@@ -37,7 +60,9 @@ impl Cluster {
         for _ in 0..n {
             cluster.add().await;
         }
-        cluster.settled().await;
+        if n > 0 {
+            cluster.settled().await;
+        }
         cluster
     }
 

@@ -51,6 +51,11 @@ pub struct Person {
     closed: Option<u16>,
 }
 
+/// Whether a frame is a presence that names `user` among those who `joined` or `left`.
+pub fn names(frame: &Value, key: &str, user: &str) -> bool {
+    frame["type"] == "presence" && frame[key].as_array().is_some_and(|users| users.iter().any(|u| u == user))
+}
+
 /// Makes a public room.
 pub async fn makes(node: &Node, maker: &str, room: &str) {
     node.api(maker).post("rooms", json!({"id": room, "kind": "public"})).await.expect(201);

@@ -25,9 +25,12 @@ pub struct Redis {
 #[derive(Clone, Debug, PartialEq, Eq)]
 enum Mode {
     Plain,
-    /// One node that holds all slots; the bus port is free too.
+    /// A node of a Redis Cluster; the bus port is free too.
     Cluster {
         bus_port: u16,
+    },
+    Replica {
+        master_port: u16,
     },
     /// Watches a master that it calls `main`.
     Sentinel {
@@ -41,12 +44,43 @@ impl Redis {
         Self::start_as(|| Mode::Plain).await
     }
 
-    /// A Redis Cluster of one node.
+    /// A Redis Cluster of one node, which holds all slots.
     pub async fn start_cluster() -> Self {
-        let redis = Self::start_as(|| Mode::Cluster { bus_port: free_port() }).await;
-        assert_eq!(redis.command(&["CLUSTER", "ADDSLOTSRANGE", "0", "16383"]).await, "+OK");
-        redis.until_slots_are_served().await;
-        redis
+        Self::start_cluster_of(1).await.remove(0)
+    }
+
+    /// A Redis Cluster of that many nodes, each with its share of the slots.
+    pub async fn start_cluster_of(size: u16) -> Vec<Self> {
+        let mut nodes = Vec::new();
+        for n in 0..size {
+            let node = Self::start_as(|| Mode::Cluster { bus_port: free_port() }).await;
+            let (first, last) =
+                (16_384 * u32::from(n) / u32::from(size), 16_384 * (u32::from(n) + 1) / u32::from(size));
+            let slots = ["CLUSTER", "ADDSLOTSRANGE", &first.to_string(), &(last - 1).to_string()];
+            assert_eq!(node.command(&slots).await, "+OK");
+            nodes.push(node);
+        }
+        for node in &nodes[1..] {
+            let Mode::Cluster { bus_port } = &node.mode else { unreachable!("started as one above") };
+            let meet = ["CLUSTER", "MEET", "127.0.0.1", &node.port.to_string(), &bus_port.to_string()];
+            assert_eq!(nodes[0].command(&meet).await, "+OK");
+        }
+        for node in &nodes {
+            node.until_slots_are_served().await;
+        }
+        nodes
+    }
+
+    /// A replica of `master`, in step with it.
+    pub async fn start_replica(master: &Redis) -> Self {
+        let master_port = master.port;
+        let replica = Self::start_as(|| Mode::Replica { master_port }).await;
+        let deadline = Instant::now() + START_DEADLINE;
+        while !replica.command(&["INFO", "replication"]).await.contains("master_link_status:up") {
+            assert!(Instant::now() < deadline, "the replica never got in step");
+            tokio::time::sleep(Duration::from_millis(20)).await;
+        }
+        replica
     }
 
     /// A sentinel that watches `master` under the name `main`.
@@ -170,6 +204,10 @@ impl Redis {
             command.arg(file).arg("--sentinel");
         } else {
             command.args(["--save", "", "--appendonly", "no"]);
+        }
+        if let Mode::Replica { master_port } = &self.mode {
+            command.args(["--replicaof", "127.0.0.1", &master_port.to_string()]);
+            command.args(["--repl-diskless-sync", "yes", "--repl-diskless-sync-delay", "0"]);
         }
         if let Mode::Cluster { bus_port } = &self.mode {
             command.args(["--cluster-enabled", "yes", "--cluster-announce-ip", "127.0.0.1"]);

@@ -1,0 +1,113 @@
+//! The store is away, comes back, and is brought up to date by many at once.
+
+use std::time::Instant;
+
+use roundtable::ports::StoreError;
+
+use super::*;
+
+fn away<T: std::fmt::Debug>(result: Result<T, StoreError>) {
+    assert!(matches!(result, Err(StoreError::Unavailable(_))), "{result:?}");
+}
+
+#[tokio::test]
+async fn postgres_away_is_said_at_once_and_is_used_again_when_it_is_back() {
+    let server = Postgres::start().await;
+    let url = server.database().await;
+    server.stop_hard().await;
+
+    // Made while the server is away.
+    let store: Arc<dyn MessageStore> = Arc::new(PostgresStore::connect(&url, options()).expect("a PostgreSQL URL"));
+    let asked = Instant::now();
+    away(store.ping().await);
+    away(store.migrate().await);
+    assert!(asked.elapsed() < Duration::from_secs(2), "{:?}", asked.elapsed());
+
+    server.start_again().await;
+    store.migrate().await.expect("it is back");
+    let b = Backend { store, raw: Raw::Postgres(url) };
+    let room = b.room("one").await;
+    room.append(vec![says("alice", "a", "1")]).await;
+
+    server.stop_hard().await;
+    let asked = Instant::now();
+    away(b.store.ping().await);
+    away(b.store.append(vec![room.part(vec![says("alice", "b", "2")])]).await);
+    away(b.store.append(vec![room.part(vec![item("alice", AT, Change::Unban { user: user("bob") })])]).await);
+    away(b.store.open_room(&room_id("one"), 1).await.map(|opened| opened.is_some()));
+    away(b.store.page(&room_id("one"), Range::Newest, 1, 1).await.map(|page| page.more));
+    away(b.store.raise_read_marks(&[(room_id("one"), user("alice"), 1)]).await);
+    away(b.store.login(&[0; 32], AT).await);
+    assert!(asked.elapsed() < Duration::from_secs(2), "{:?}", asked.elapsed());
+
+    server.start_again().await;
+    let back = Instant::now();
+    while b.store.ping().await.is_err() {
+        assert!(back.elapsed() < Duration::from_secs(1), "connections of before are not used");
+    }
+    assert_eq!(room.append(vec![says("alice", "c", "2")]).await, [appended(2)]);
+    assert_eq!(b.log("one").await.len(), 2);
+}
+
+#[tokio::test]
+async fn postgres_that_takes_no_connection_is_not_waited_for() {
+    // A listener whose queue is never emptied: connections stand, and nobody answers.
+    let silent = std::net::TcpListener::bind("127.0.0.1:0").expect("a free port");
+    let url = format!("postgres://x@{}/x", silent.local_addr().expect("it is bound"));
+    let store = PostgresStore::connect(&url, options()).expect("a PostgreSQL URL");
+    let asked = Instant::now();
+    away(store.ping().await);
+    away(store.migrate().await);
+    assert!(asked.elapsed() < Duration::from_secs(4), "{:?}", asked.elapsed());
+}
+
+#[tokio::test]
+async fn a_wrong_url_is_said_without_its_password() {
+    let wrong = PostgresStore::connect("postgres://alice:hunter2@host:notaport/db", options()).map(drop);
+    let Err(StoreError::Fault(text)) = wrong else { panic!("{wrong:?}") };
+    assert!(!text.contains("hunter2"), "{text}");
+}
+
+#[tokio::test]
+async fn postgres_is_migrated_once_by_however_many_nodes() {
+    let url = Postgres::shared().await.database().await;
+    let mut nodes = tokio::task::JoinSet::new();
+    for _ in 0..6 {
+        let store = PostgresStore::connect(&url, options()).expect("a PostgreSQL URL");
+        nodes.spawn(async move { store.migrate().await });
+    }
+    let mut ran: Vec<Vec<String>> =
+        nodes.join_all().await.into_iter().map(|ran| ran.expect("a lock orders them")).collect();
+    ran.sort_by_key(Vec::len);
+    let (by_one, by_others) = ran.split_last().expect("six nodes");
+    assert!(!by_one.is_empty());
+    assert!(by_others.iter().all(Vec::is_empty), "{by_others:?}");
+}
+
+#[tokio::test]
+async fn sqlite_is_migrated_once_and_keeps_what_it_has() {
+    let b = Backend::sqlite().await;
+    b.room("one").await.append(vec![says("alice", "a", "1")]).await;
+    assert_eq!(b.store.migrate().await, Ok(Vec::new()));
+    let path = b.raw.path().expect("a file").to_owned();
+    let taken = SqliteStore::open(&path).map(drop);
+    assert!(matches!(&taken, Err(StoreError::Fault(text)) if text.contains("in use")), "{taken:?}");
+    let Backend { store, raw } = b;
+    drop(store);
+    let store: Arc<dyn MessageStore> = Arc::new(SqliteStore::open(&path).expect("the lock was let go"));
+    assert_eq!(store.migrate().await, Ok(Vec::new()));
+    let b = Backend { store, raw };
+    assert_eq!(b.log("one").await.len(), 1);
+}
+
+#[tokio::test]
+async fn sqlite_makes_its_folders_and_refuses_what_is_no_database() {
+    let dir = tempfile::tempdir().expect("a temporary directory");
+    let path = dir.path().join("a/b/roundtable.db");
+    let store = SqliteStore::open(&path).expect("folders are made");
+    assert_eq!(store.ping().await, Ok(()));
+    let text = dir.path().join("text.db");
+    std::fs::write(&text, "this is no database, and long enough to be looked at as if it were one".repeat(20))
+        .expect("a file");
+    assert!(matches!(SqliteStore::open(&text).map(drop), Err(StoreError::Fault(_))));
+}
