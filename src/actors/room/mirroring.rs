@@ -50,12 +50,15 @@ impl RoomActor {
         }
     }
 
-    /// Says who reads here and asks where the log and the stream stand; again until the owner answers.
+    /// Says who reads here and asks where the log and the stream stand; again until the owner answers, since this and
+    /// the answer may be lost. Requests wait for the answer meanwhile.
     pub(super) fn watch(&mut self, ctx: &mut Context<Self>) {
         let Role::Mirror(mirroring) = &mut self.role else { return };
+        mirroring.watched = false;
         let (owner, stream, have) = (mirroring.owner.clone(), mirroring.out.stream, mirroring.out.have());
         let users = self.local.users().cloned().collect();
-        self.tell(&owner, PeerMessage::Watch { stream, have, users });
+        let head = self.feed.head();
+        self.tell(&owner, PeerMessage::Watch { stream, have, users, head });
         self.watch_later(ctx);
     }
 

@@ -318,7 +318,10 @@ impl RoomActor {
     /// Takes the role that fits the present owner; what is held goes along.
     fn take_role(&mut self, ctx: &mut Context<Self>) {
         if !self.is_mine() {
-            self.waiting_peers.clear();
+            // Where their view of the owner never changed, only this makes them watch again.
+            for peer in std::mem::take(&mut self.waiting_peers) {
+                self.tell(&peer, PeerMessage::NotOwner);
+            }
         }
         match self.owner.clone() {
             None => self.role = Role::Unowned,

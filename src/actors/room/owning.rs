@@ -18,7 +18,7 @@ use crate::domain::presence::{Activity, Presence};
 use crate::domain::rules::{self, People};
 use crate::domain::stream::{StreamIn, Taken};
 use crate::entry::Entry;
-use crate::ids::{Epoch, Millis, NodeId, UserId};
+use crate::ids::{Epoch, Millis, NodeId, Seq, UserId};
 use crate::limits::RING_PRELOAD;
 use crate::ports::{Appended, OpenedRoom, RoomAppend, RoomNo, StoreError};
 use crate::protocol::{self, Encoding};
@@ -81,6 +81,12 @@ impl Owning {
 
     pub(super) fn leave(&mut self) {
         self.state = Leaving::Lost;
+    }
+
+    /// Whether a mirror knows of entries that this owner does not: then another node has opened the room since. (An
+    /// append under way finds out by itself.)
+    fn is_behind(&self, head: Seq) -> bool {
+        head > self.owner.room().head && !self.owner.is_appending()
     }
 
     pub(super) fn is_idle(&self) -> bool {
@@ -262,6 +268,13 @@ impl RoomActor {
         self.request_bytes -= request.token.weight;
     }
 
+    /// Another node opened the room after this one: it is read again.
+    fn superseded(&mut self, ctx: &mut Context<Self>) {
+        tracing::info!(room.id = %self.id, "room.superseded");
+        self.give_up_ownership();
+        self.open(ctx);
+    }
+
     /// The cluster hands the room over: no new append, and say so when the one under way is done.
     pub(super) fn release(&mut self, ctx: &mut Context<Self>) {
         match &mut self.role {
@@ -337,7 +350,11 @@ impl RoomActor {
             return;
         };
         match message {
-            PeerMessage::Watch { stream, have, users } => {
+            PeerMessage::Watch { head, .. } if owning.is_behind(head) => {
+                self.superseded(ctx);
+                self.asked_too_early(from, ctx);
+            }
+            PeerMessage::Watch { stream, have, users, .. } => {
                 if owning.peers.get(&from).is_none_or(|peer| peer.stream != stream) {
                     owning.peers.insert(from.clone(), StreamIn::new(stream));
                 }
@@ -354,6 +371,8 @@ impl RoomActor {
                 }
                 self.hint_later(ctx);
             }
+            // The mirror keeps it and asks whoever comes next; held here it would overtake the ones before it.
+            PeerMessage::Ask { .. } if owning.releasing() => {}
             PeerMessage::Ask { stream, n, have, caller, command } => {
                 let Some(peer) = owning.peers.get_mut(&from).filter(|peer| peer.stream == stream) else {
                     return self.tell(&from, PeerMessage::Rewatch);
