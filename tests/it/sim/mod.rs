@@ -94,6 +94,13 @@ fn whatever_goes_wrong_the_promises_hold() {
     let shown = failed.iter().take(5).map(|(seed, broken)| format!("ROUNDTABLE_SIM_SEED={seed}\n{broken}"));
     let shown: Vec<String> = shown.collect();
     let seeds: Vec<u64> = failed.iter().map(|(seed, _)| *seed).collect();
+    let mut by_name: std::collections::BTreeMap<&str, Vec<u64>> = std::collections::BTreeMap::new();
+    for (seed, broken) in &failed {
+        for name in broken.lines().filter_map(|line| line.split(':').next()) {
+            by_name.entry(name).or_default().push(*seed);
+        }
+    }
+    println!("{by_name:?}");
     assert!(failed.is_empty(), "{} of {runs} worlds broke a promise: {seeds:?}\n{}", failed.len(), shown.join("\n\n"));
 }
 

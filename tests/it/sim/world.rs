@@ -412,12 +412,8 @@ impl World {
         let (late, waiting): (Vec<_>, Vec<_>) = std::mem::take(&mut node.backlog)
             .into_iter()
             .partition(|event| matches!(event, AtNode::Control(..) | AtNode::NodeLost(_)));
-        for event in waiting {
-            self.later(0, Event::At(ix, event));
-        }
-        for event in late {
-            let wait = self.chance.between(0, 30);
-            self.in_lane(Lane::Cluster(ix), wait, Event::At(ix, event));
+        for event in waiting.into_iter().chain(late) {
+            self.at_node(ix, event);
         }
     }
 

@@ -43,10 +43,15 @@ impl Room {
     fn watch(&mut self, cx: &mut Cx) {
         let users = self.users();
         let Role::Mirror(mirroring) = &mut self.role else { return };
-        let (stream, have) = (mirroring.out.stream, mirroring.out.have());
-        let again = !std::mem::replace(&mut mirroring.watch_timer, true);
-        tell(&mirroring.owner, PeerMessage::Watch { stream, have, users }, cx);
-        if again {
+        mirroring.watched = false;
+        let (stream, have, head) = (mirroring.out.stream, mirroring.out.have(), self.feed.head());
+        tell(&mirroring.owner, PeerMessage::Watch { stream, have, users, head }, cx);
+        self.watch_later(cx);
+    }
+
+    fn watch_later(&mut self, cx: &mut Cx) {
+        let Role::Mirror(mirroring) = &mut self.role else { return };
+        if !std::mem::replace(&mut mirroring.watch_timer, true) {
             cx.out.push(Out::Timer(WATCH_AGAIN, Timer::WatchAgain));
         }
     }
@@ -128,7 +133,10 @@ impl Room {
                 self.flush(cx);
                 self.feed.evict(user, cx.out);
             }
-            PeerMessage::NotOwner => mirroring.watched = false,
+            PeerMessage::NotOwner => {
+                mirroring.watched = false;
+                self.watch_later(cx);
+            }
             PeerMessage::Rewatch => self.watch(cx),
             _ => {}
         }

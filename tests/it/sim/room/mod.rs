@@ -7,6 +7,7 @@ mod owning;
 
 use std::collections::VecDeque;
 
+use roundtable::actors::envelope::PeerMessage;
 use roundtable::domain::command::{Caller, Command, Reply};
 use roundtable::domain::owner::Request;
 use roundtable::domain::presence::LocalUsers;
@@ -186,7 +187,9 @@ impl Room {
 
     fn take_role(&mut self, cx: &mut Cx) {
         if !self.is_mine(cx) {
-            self.waiting_peers.clear();
+            for peer in std::mem::take(&mut self.waiting_peers) {
+                owning::tell(&peer, PeerMessage::NotOwner, cx);
+            }
         }
         match self.owner.clone() {
             None => self.role = Role::Unowned,

@@ -10,7 +10,7 @@ use roundtable::domain::owner::{Effect, Owner};
 use roundtable::domain::presence::Presence;
 use roundtable::domain::stream::{StreamIn, Taken};
 use roundtable::entry::Entry;
-use roundtable::ids::{Epoch, NodeId};
+use roundtable::ids::{Epoch, NodeId, Seq};
 
 use super::{Answered, Asked, Cx, Origin, Role, Room, Token, store_away};
 use crate::sim::Flaw;
@@ -43,6 +43,10 @@ impl Owning {
 
     pub(super) fn leave(&mut self) {
         self.state = Leaving::Lost;
+    }
+
+    fn is_behind(&self, head: Seq) -> bool {
+        head > self.owner.room().head && !self.owner.is_appending()
     }
 }
 
@@ -159,6 +163,11 @@ impl Room {
         }
     }
 
+    fn superseded(&mut self, cx: &mut Cx) {
+        self.give_up_ownership(cx);
+        self.open(cx);
+    }
+
     pub(super) fn release(&mut self, cx: &mut Cx) {
         match &mut self.role {
             Role::Owner(owning) if owning.owner.is_appending() => owning.state = Leaving::Handover,
@@ -216,7 +225,11 @@ impl Room {
             return;
         };
         match message {
-            PeerMessage::Watch { stream, have, users } => {
+            PeerMessage::Watch { head, .. } if owning.is_behind(head) => {
+                self.superseded(cx);
+                self.asked_too_early(from, cx);
+            }
+            PeerMessage::Watch { stream, have, users, .. } => {
                 if owning.peers.get(&from).is_none_or(|peer| peer.stream != stream) {
                     owning.peers.insert(from.clone(), StreamIn::new(stream));
                 }
@@ -231,6 +244,8 @@ impl Room {
                     tell(&from, PeerMessage::Answer { stream, n, result }, cx);
                 }
             }
+            // The mirror keeps it and asks whoever comes next.
+            PeerMessage::Ask { .. } if owning.releasing() => {}
             PeerMessage::Ask { stream, n, have, caller, command } => {
                 let Some(peer) = owning.peers.get_mut(&from).filter(|peer| peer.stream == stream) else {
                     return tell(&from, PeerMessage::Rewatch, cx);
