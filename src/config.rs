@@ -324,6 +324,8 @@ mod tests {
             ("CLUSTER__REDIS_URL", "redis://:geheim@h", ["cluster.redis_url", "redis://:***@h", "sqlite"]),
             ("CLUSTER__NAME", "{a}", ["cluster.name", "{a}", "A–Z"]),
             ("LOG__FORMAT", "xml", ["log.format", "xml", "pretty"]),
+            ("LOG__LEVEL", "loud", ["log.level", "loud", "debug"]),
+            ("LOG__LEVEL", "", ["log.level", "", "debug"]),
             ("LOG__LEVEL", "roundtable=loud", ["log.level", "roundtable=loud", "debug"]),
             ("LIMITS__INFLIHGT", "3", ["ROUNDTABLE__LIMITS__INFLIHGT", "limits.inflihgt", "unknown"]),
             ("LIMITS", "3", ["ROUNDTABLE__LIMITS", "limits", "unknown"]),

@@ -1,6 +1,7 @@
 //! Ranges of settings and the relations between them.
 
 use tracing_subscriber::EnvFilter;
+use tracing_subscriber::filter::LevelFilter;
 
 use super::layers::Invalid;
 use super::{Config, StoreUrl};
@@ -48,13 +49,16 @@ pub(super) fn check(config: &Config) -> Result<(), Invalid> {
     range("limits.inflight", limits.inflight as u64, 1, 65_536)?;
     range("limits.subscriptions", limits.subscriptions as u64, 1, 1_000_000)?;
     range("limits.replay", limits.replay, 0, 10_000_000)?;
-    EnvFilter::try_new(&log.level).map_err(|_| {
-        Invalid::new(
+    // The filter takes any word for a target, and a misspelt level would silence the log.
+    let levelled =
+        |part: &str| part.contains(['=', '[']) || !part.trim().is_empty() && part.trim().parse::<LevelFilter>().is_ok();
+    if !log.level.split(',').all(levelled) || EnvFilter::try_new(&log.level).is_err() {
+        return Err(Invalid::new(
             "log.level",
             &log.level,
-            "error, warn, info, debug, trace, or such with targets: info,roundtable=debug",
-        )
-    })?;
+            "off, error, warn, info, debug, trace, or such with targets: info,roundtable=debug",
+        ));
+    }
     Ok(())
 }
 

@@ -218,7 +218,8 @@ impl FromStr for RedisUrls {
             let behind_user = rest.rsplit_once('@').map_or(rest, |(_, behind)| behind);
             let (hosts, master) = behind_user.split_once('/').unwrap_or((behind_user, ""));
             let named = !master.split('/').next().unwrap_or_default().is_empty();
-            let hosts_given = hosts.split(',').all(|host| Url::parse(&format!("redis://{host}")).is_ok_and(|url| has_host(&url)));
+            let hosts_given =
+                hosts.split(',').all(|host| Url::parse(&format!("redis://{host}")).is_ok_and(|url| has_host(&url)));
             return if named && hosts_given { Ok(Self(vec![Secret::new(text)])) } else { Err(rule) };
         }
         text.split(',')

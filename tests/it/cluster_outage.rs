@@ -85,6 +85,8 @@ async fn postgres_may_stop_and_come_back() {
     let load = Load::start(cluster.ws_urls(), &room, 3, 3).await;
     let mut reader = Person::at(&cluster.nodes[1], "reader").await;
     reader.resumes(&room, 0).await;
+    // Known to this node by now, so that coming back needs no store.
+    drop(Person::at(&cluster.nodes[0], "late").await);
     reader.sends(&quiet, "before", "x").await;
     cluster.postgres().stop_hard().await;
     load.goes_on_for(Duration::from_secs(1)).await;

@@ -100,7 +100,7 @@ async fn the_command_line_explains_itself() {
     let mut check = node::command(&[]);
     check.arg("check-config");
     assert_eq!(run(check).await.0, Some(0));
-    let mut check = node::command(&[("log.level", "loud")]);
+    let mut check = node::command(&[("log.level", "roundtable=loud")]);
     check.arg("check-config");
     assert_eq!(run(check).await.0, Some(2));
     let mut migrate = node::command(&[]);

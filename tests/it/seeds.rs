@@ -60,8 +60,14 @@ fn golden() -> Vec<(String, Vec<u8>, Vec<u8>)> {
 fn seeds_of_json_frames() {
     let mut seeds: Vec<_> = golden().into_iter().map(|(name, json, _)| (name, json)).collect();
     for (name, json) in [
-        ("good-escapes", r#"{"t\u0079pe":"send","room":"a","id":"1","text":"\ud83d\ude00\r\ne\u0301","data":{"a":"\u0000\/"}}"#),
-        ("good-numbers", r#"{"type":"send","room":"a","id":"1","text":"x","data":[1e400,-0,0.10,123456789012345678901234567890]}"#),
+        (
+            "good-escapes",
+            r#"{"t\u0079pe":"send","room":"a","id":"1","text":"\ud83d\ude00\r\ne\u0301","data":{"a":"\u0000\/"}}"#,
+        ),
+        (
+            "good-numbers",
+            r#"{"type":"send","room":"a","id":"1","text":"x","data":[1e400,-0,0.10,123456789012345678901234567890]}"#,
+        ),
         ("bad-surrogate", r#"{"type":"send","room":"a","id":"1","text":"x","data":{"\ud83d":1}}"#),
         ("bad-ref", r#"{"ref":-1,"type":"ping"}"#),
         ("bad-list", "[[[[[[[[]]]]]]]]"),
@@ -113,7 +119,11 @@ fn seeds_of_the_bus() {
         ("watched", PeerMessage::Watched { stream: 1, next_n: 4, head: 9, evict: vec![user("carol")] }),
         (
             "answer",
-            PeerMessage::Answer { stream: 1, n: 3, result: Ok(Reply::Sent { seq: 10, at: 1_767_225_600_123, duplicate: false }) },
+            PeerMessage::Answer {
+                stream: 1,
+                n: 3,
+                result: Ok(Reply::Sent { seq: 10, at: 1_767_225_600_123, duplicate: false }),
+            },
         ),
         ("refused", PeerMessage::Answer { stream: 1, n: 4, result: Err(Refusal::overloaded("too much waits")) }),
         ("resend", PeerMessage::Resend { stream: 1, from: 2 }),

@@ -105,12 +105,12 @@ impl RoomActor {
             | PeerMessage::Unwatch
             | PeerMessage::Ask { .. }
             | PeerMessage::Signal { .. }
-            | PeerMessage::Left { .. } => self.from_mirror(from, message, ctx),
-            message => self.from_owner(&from, message, ctx),
+            | PeerMessage::Left { .. } => self.mirror_says(from, message, ctx),
+            message => self.owner_says(&from, message, ctx),
         }
     }
 
-    fn from_owner(&mut self, from: &NodeId, message: PeerMessage, ctx: &mut Context<Self>) {
+    fn owner_says(&mut self, from: &NodeId, message: PeerMessage, ctx: &mut Context<Self>) {
         let Role::Mirror(mirroring) = &mut self.role else { return };
         if mirroring.owner != *from {
             // A former owner: what it committed is in the log, and the present one tells of it.

@@ -342,7 +342,7 @@ impl RoomActor {
     }
 
     /// What a mirror says to the owner.
-    pub(super) fn from_mirror(&mut self, from: NodeId, message: PeerMessage, ctx: &mut Context<Self>) {
+    pub(super) fn mirror_says(&mut self, from: NodeId, message: PeerMessage, ctx: &mut Context<Self>) {
         let Role::Owner(owning) = &mut self.role else {
             if matches!(message, PeerMessage::Watch { .. } | PeerMessage::Ask { .. }) {
                 self.asked_too_early(from, ctx);

@@ -99,7 +99,8 @@ impl<S: Stream<Item = Result<Bytes, actix_web::Error>>> Pump<S> {
         core.outbox.remember(context.waker());
         for _ in 0..READS {
             let mut read = false;
-            if core.may_read() {
+            let asked = core.may_read();
+            if asked {
                 match poll_read(this.read, context, |bytes| decode(this.decoder, core, bytes)) {
                     Poll::Ready(Ok(0) | Err(_)) => return Poll::Ready(()),
                     Poll::Ready(Ok(count)) => {
@@ -116,7 +117,8 @@ impl<S: Stream<Item = Result<Bytes, actix_web::Error>>> Pump<S> {
             if core.outbox.is_finished() {
                 return Poll::Ready(());
             }
-            if !read {
+            // Where nothing was asked of the socket, it wakes nobody: go on if the session may read by now.
+            if !read && (asked || !core.may_read()) {
                 return Poll::Pending;
             }
         }

@@ -34,6 +34,13 @@ impl Encoding {
     }
 }
 
+/// What one frame was.
+enum Step {
+    /// Entries, checked and kept.
+    Events,
+    Frame(Value),
+}
+
 /// One connection and what came in over it.
 pub struct Person {
     pub user: String,
@@ -169,8 +176,11 @@ impl Person {
                 return entry.clone();
             }
             let what = format!("{} sees entry {seq} of {room}", self.user);
-            let frame = self.receive(&what).await;
-            self.inbox.push_back(frame);
+            match within(&what, self.step()).await {
+                Some(Step::Events) => {}
+                Some(Step::Frame(frame)) => self.inbox.push_back(frame),
+                None => panic!("waiting for: {what}, but the connection closed with {:?}", self.closed),
+            }
         }
     }
 
@@ -323,8 +333,17 @@ impl Person {
         read.await.is_err()
     }
 
-    /// One step of reading; `None` once it is closed. Gives frames that are no `events`.
+    /// The next frame that is no `events`; `None` once it is closed.
     pub async fn read(&mut self) -> Option<Value> {
+        loop {
+            if let Step::Frame(frame) = self.step().await? {
+                return Some(frame);
+            }
+        }
+    }
+
+    /// Reads one frame; `None` once it is closed.
+    async fn step(&mut self) -> Option<Step> {
         loop {
             if self.closed.is_some() {
                 return None;
@@ -352,10 +371,10 @@ impl Person {
             };
             if frame["type"] == "events" {
                 self.takes_in(&frame);
-                continue;
+                return Some(Step::Events);
             }
             self.notes(&frame);
-            return Some(frame);
+            return Some(Step::Frame(frame));
         }
     }
 
