@@ -5,9 +5,10 @@ use std::collections::{BTreeMap, VecDeque};
 use std::rc::Rc;
 
 use roundtable::domain::command::{Caller, Command, Reply};
-use roundtable::domain::cursor::{Cursor, Meeting, Verdict, Wish};
+use roundtable::domain::cursor::{Cursor, Meeting, Wish};
 use roundtable::entry::Entry;
 use roundtable::ids::{Seq, UserId};
+use roundtable::refusal::Refusal;
 
 use super::Flaw;
 use super::chance::Chance;
@@ -29,6 +30,8 @@ pub enum HubOut {
     Room(RoomIx, ToRoom),
     /// To a session's client.
     Push(Conn, Down),
+    /// Ask the store whether the entry is there, and call [`Hub::verified`].
+    Verify { room: RoomIx, conn: Conn, corr: u32, seq: Seq, head: Seq },
     /// Call [`Hub::timer`] after so long.
     Timer(Time, HubTimer),
 }
@@ -82,7 +85,7 @@ struct Session {
 
 enum Asked {
     Plain { req: u64 },
-    Subscribe { req: u64, wish: Wish, unsubscribes: Vec<u64> },
+    Subscribe { req: u64, wish: Wish, verified: bool, unsubscribes: Vec<u64> },
 }
 
 #[derive(Default)]
@@ -118,7 +121,7 @@ impl Hub {
             Up::Open { .. } => {}
             Up::Ask { req, room, command } => self.request(conn, room, command, Asked::Plain { req }, cx),
             Up::Subscribe { req, room, wish } => {
-                let kind = Asked::Subscribe { req, wish, unsubscribes: Vec::new() };
+                let kind = Asked::Subscribe { req, wish, verified: false, unsubscribes: Vec::new() };
                 self.request(conn, room, Command::Admit { subscribe: true }, kind, cx);
             }
             Up::Unsubscribe { req, room } => self.unsubscribe(conn, req, room, cx),
@@ -203,7 +206,17 @@ impl Hub {
             return;
         };
         match (kind, result) {
-            (Asked::Subscribe { req, wish, unsubscribes }, Ok(Reply::Admitted { head, oldest, .. })) => {
+            (
+                Asked::Subscribe { req, wish: wish @ Wish::After(after), verified: false, unsubscribes },
+                Ok(Reply::Admitted { head, .. }),
+            ) if after > head => {
+                let Some(session) = self.sessions.get_mut(&conn) else { return };
+                let corr = session.next_corr;
+                session.next_corr += 1;
+                session.pending.insert(corr, (room, Asked::Subscribe { req, wish, verified: true, unsubscribes }));
+                cx.out.push(HubOut::Verify { room, conn, corr, seq: after, head });
+            }
+            (Asked::Subscribe { req, wish, unsubscribes, .. }, Ok(Reply::Admitted { head, oldest, .. })) => {
                 let (cursor, verdict) = Cursor::start(wish, head, oldest, REPLAY);
                 self.leave_room(conn, room, cx);
                 cx.out.push(HubOut::Push(conn, Down::Subscribed { req, room, head, verdict }));
@@ -222,6 +235,24 @@ impl Hub {
             }
             (Asked::Plain { req }, result) => cx.out.push(HubOut::Push(conn, Down::Answer { req, result })),
         }
+    }
+
+    /// As what `Hub::verify` does with the store's answer. `there`: whether the log has the entry; `None`: nobody knows.
+    pub fn verified(
+        &mut self,
+        room: RoomIx,
+        (conn, corr, user): (Conn, u32, UserId),
+        head: Seq,
+        there: Option<bool>,
+        cx: &mut HubCx,
+    ) {
+        let result = if there == Some(false) {
+            Ok(Reply::Admitted { role: None, head, oldest: 1, online: 0 })
+        } else {
+            cx.out.push(HubOut::Room(room, ToRoom::Unsubscribed { user }));
+            Err(Refusal::unavailable("the room is being taken over"))
+        };
+        self.answer(room, conn, corr, result, cx);
     }
 
     fn evict(&mut self, room: RoomIx, user: Option<&UserId>, cx: &mut HubCx) {

@@ -41,6 +41,7 @@ pub enum AtNode {
     FromStore(RoomIx, FromStore),
     Up(Conn, Up),
     Drained(Conn),
+    Verified { room: RoomIx, of: (Conn, u32, UserId), head: u64, there: Option<bool> },
     Probe,
 }
 
@@ -297,6 +298,9 @@ impl World {
                 self.in_room(ix, room, |room, cx| room.on_store(message, cx));
             }
             AtNode::Up(conn, up) => self.in_hub(ix, |hub, cx| hub.up(conn, up, cx)),
+            AtNode::Verified { room, of, head, there } => {
+                self.in_hub(ix, |hub, cx| hub.verified(room, of, head, there, cx));
+            }
             AtNode::Drained(conn) => self.in_hub(ix, |hub, cx| hub.drained(conn, cx)),
             AtNode::Probe => {
                 node.gate_open = !self.store_away;
@@ -368,6 +372,15 @@ impl World {
                 HubOut::Room(room, message) => {
                     let wait = self.hop();
                     self.in_lane(Lane::ToRoom(ix, room), wait, Event::At(ix, AtNode::ToRoom(room, message)));
+                }
+                HubOut::Verify { room, conn, corr, seq, head } => {
+                    let user = self.clients[self.conn_clients[&conn]].user.clone();
+                    let fate = self.fate();
+                    // What was never appended is there never, so when it is looked for makes no difference.
+                    let there = fate.unknown.is_none().then(|| self.history.logs[room].head() >= seq);
+                    let wait = fate.unknown.or(fate.done).unwrap_or(1);
+                    let of = (conn, corr, user);
+                    self.later(wait, Event::At(ix, AtNode::Verified { room, of, head, there }));
                 }
                 HubOut::Push(conn, down) => self.push(conn, down),
                 HubOut::Timer(wait, timer) => self.later(wait, Event::At(ix, AtNode::HubTimer(timer))),
