@@ -33,7 +33,7 @@ const ACTIVITY_EVERY: Duration = Duration::from_millis(250);
 /// Presence waits this long for more, so that a storm of joins is told as one.
 const PRESENCE_GATHERS: Duration = Duration::from_millis(100);
 
-type Answered = Result<Reply, Refusal>;
+pub(super) type Answered = Result<Reply, Refusal>;
 
 pub(super) struct Owning {
     pub(super) owner: Owner<Token>,
