@@ -132,7 +132,7 @@ impl World {
             // No answer at all: elsewhere it may be better.
             return self.hang_up(ix);
         }
-        if !self.healed {
+        if self.now + self.plan.quiet < self.plan.chaos {
             self.act(ix);
         }
         self.go_on(ix);

@@ -39,6 +39,8 @@ pub struct Plan {
     pub clients: usize,
     /// How long things go wrong.
     pub chaos: Time,
+    /// How long before the end of it nobody begins anything new, so that nothing later mends what is lost.
+    pub quiet: Time,
     /// How long everything may take to come to an end afterwards.
     pub patience: Time,
     /// Of 1,000 frames on the bus, lost.
@@ -65,6 +67,7 @@ impl Plan {
             rooms: chance.between(1, 2) as usize,
             clients: chance.between(2, 5) as usize,
             chaos: chance.between(1_000, 6_000),
+            quiet: any(chance, &[0, 300, 1_500]),
             patience: 20_000,
             loss: any(chance, &[0, 0, 10, 100, 300]),
             jitter: any(chance, &[2, 10, 100, 600]),

@@ -359,7 +359,7 @@ impl Hub {
         let Some(room) = self.rooms.get_mut(&ix) else { return };
         let head = room.gathered.first().map_or(room.seen, |entry| entry.seq - 1);
         let Some(reader) = room.readers.iter_mut().find(|reader| reader.session == conn) else { return };
-        if !reader.cursor.is_behind(head) {
+        if !reader.cursor.is_behind(head) || cx.flaw == Flaw::CursorSkipsGaps {
             reader.state = ReadState::Live;
             return;
         }

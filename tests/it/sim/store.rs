@@ -17,6 +17,8 @@ pub struct Commit {
     pub epoch: Epoch,
     /// Of the room when it was done.
     pub newest: Epoch,
+    /// Rises with every append that any owner sent off.
+    pub issued: u64,
     pub first: Seq,
     pub entries: u64,
 }
@@ -74,7 +76,7 @@ impl Log {
     }
 
     /// `None`: fenced.
-    pub fn append(&mut self, epoch: Epoch, items: Vec<AppendItem>, flaw: Flaw) -> Option<Vec<Outcome>> {
+    pub fn append(&mut self, epoch: Epoch, issued: u64, items: Vec<AppendItem>, flaw: Flaw) -> Option<Vec<Outcome>> {
         if epoch != self.epoch && flaw != Flaw::StoreIgnoresEpoch {
             return None;
         }
@@ -83,7 +85,7 @@ impl Log {
         self.room.head = self.head();
         if self.head() > before {
             let entries = self.head() - before;
-            self.commits.push(Commit { epoch, newest: self.epoch, first: before + 1, entries });
+            self.commits.push(Commit { epoch, newest: self.epoch, issued, first: before + 1, entries });
         }
         Some(outcomes)
     }

@@ -48,7 +48,7 @@ pub enum AtNode {
 #[derive(Debug)]
 pub enum StoreCall {
     Open,
-    Append { epoch: Epoch, items: Vec<AppendItem> },
+    Append { epoch: Epoch, issued: u64, items: Vec<AppendItem> },
     Page { after: u64 },
 }
 
@@ -409,7 +409,10 @@ impl World {
                 Out::Append { .. } if !self.nodes[ix].gate_open => {
                     self.later(0, Event::At(ix, AtNode::FromStore(room, FromStore::Appended(Err(())))));
                 }
-                Out::Append { epoch, items } => self.call(ix, room, StoreCall::Append { epoch, items }),
+                Out::Append { epoch, items } => {
+                    let issued = self.order;
+                    self.call(ix, room, StoreCall::Append { epoch, issued, items });
+                }
                 Out::Open => self.call(ix, room, StoreCall::Open),
                 Out::Page { after } => self.call(ix, room, StoreCall::Page { after }),
                 Out::Fenced => self.fenced(ix, room),
@@ -536,7 +539,9 @@ impl World {
         let log = &mut self.history.logs[room];
         let answer = match call {
             StoreCall::Open => FromStore::Opened(Ok(log.open(PRELOAD))),
-            StoreCall::Append { epoch, items } => FromStore::Appended(Ok(log.append(epoch, items, self.flaw))),
+            StoreCall::Append { epoch, issued, items } => {
+                FromStore::Appended(Ok(log.append(epoch, issued, items, self.flaw)))
+            }
             StoreCall::Page { after } => FromStore::Page { after, entries: Ok(log.page(after, FETCH_ENTRIES)) },
         };
         if answered {

@@ -1,4 +1,5 @@
-//! Once a room was opened by another owner, its former one changes nothing any more.
+//! Once a room was opened again, by another owner or its own after an append of unknown outcome, nothing that was sent off
+//! before changes it any more. So appends take effect in the order they were sent off within each epoch.
 
 use crate::sim::history::History;
 
@@ -7,6 +8,11 @@ pub fn check(history: &History) -> Result<(), String> {
         for commit in &log.commits {
             if commit.epoch != commit.newest {
                 return Err(format!("room {room}: {commit:?}"));
+            }
+        }
+        for two in log.commits.windows(2).filter(|two| two[0].epoch == two[1].epoch) {
+            if two[0].issued > two[1].issued {
+                return Err(format!("room {room}: {:?} was overtaken by {:?}", two[1], two[0]));
             }
         }
     }

@@ -10,7 +10,7 @@ use roundtable::ids::{NodeId, Seq};
 use roundtable::refusal::Refusal;
 
 use super::owning::tell;
-use super::{Asked, Cx, Role, Room};
+use super::{Answered, Asked, Cx, Role, Room};
 use crate::sim::Flaw;
 use crate::sim::wire::{Out, Time, Timer, Wire};
 
@@ -18,7 +18,7 @@ const WATCH_AGAIN: Time = 150;
 
 pub struct Mirroring {
     owner: NodeId,
-    out: StreamOut<Asked>,
+    out: StreamOut<Asked, Answered>,
     watched: bool,
     watch_timer: bool,
 }
@@ -124,7 +124,8 @@ impl Room {
                     self.advance(*head, cx);
                 }
                 let Role::Mirror(mirroring) = &mut self.role else { return };
-                if let Some(request) = mirroring.out.answered(n) {
+                let refused = result.is_err();
+                for (request, result) in mirroring.out.answered(n, result, refused) {
                     self.answer(request.token, result, cx);
                 }
             }
@@ -181,8 +182,9 @@ impl Room {
         if late.is_empty() {
             return;
         }
-        for request in late {
-            self.answer(request.token, Err(Refusal::unavailable("the room's owner can't be reached now")), cx);
+        for (request, answer) in late {
+            let too_late = || Err(Refusal::unavailable("the room's owner can't be reached now"));
+            self.answer(request.token, answer.unwrap_or_else(too_late), cx);
         }
         self.new_stream(cx);
         self.watch(cx);
