@@ -92,7 +92,7 @@ pub struct RoomActor {
     request_bytes: usize,
     sweeping: bool,
     local: LocalUsers,
-    /// Nodes with a mirror that wait for this node to open the room.
+    /// Nodes with a mirror that wait for this node to open the room, or have not watched again since it did.
     waiting_peers: Vec<NodeId>,
     answers: HubAnswers,
     fresh: Vec<Arc<[Arc<LogEntry>]>>,

@@ -155,8 +155,8 @@ impl RoomActor {
         self.feed.reload(opened.room.head, opened.recent);
         self.role = Role::Owner(Box::new(owning));
         // Their streams ended with the former role: they open new ones.
-        for peer in std::mem::take(&mut self.waiting_peers) {
-            self.tell(&peer, PeerMessage::Rewatch);
+        for peer in &self.waiting_peers {
+            self.tell(peer, PeerMessage::Rewatch);
         }
         for user in strangers {
             self.feed.evict(Some(&user), Eviction::Kicked);
@@ -245,7 +245,8 @@ impl RoomActor {
     /// Stops being the owner; what is queued is held for whoever comes next.
     pub(super) fn give_up_ownership(&mut self) {
         if let Role::Owner(owning) = std::mem::replace(&mut self.role, Role::Unowned) {
-            self.waiting_peers = owning.peers.into_keys().collect();
+            let strayed = owning.peers.into_keys().filter(|peer| !self.waiting_peers.contains(peer)).collect::<Vec<_>>();
+            self.waiting_peers.extend(strayed);
             let (requests, ready) = owning.owner.into_requests();
             for effect in ready {
                 if let Effect::Answer(token, result) = effect {
@@ -355,6 +356,7 @@ impl RoomActor {
                 self.asked_too_early(from, ctx);
             }
             PeerMessage::Watch { stream, have, users, .. } => {
+                self.waiting_peers.retain(|peer| *peer != from);
                 if owning.peers.get(&from).is_none_or(|peer| peer.stream != stream) {
                     owning.peers.insert(from.clone(), StreamIn::new(stream));
                 }
@@ -394,6 +396,7 @@ impl RoomActor {
                 self.hint_later(ctx);
             }
             PeerMessage::Unwatch => {
+                self.waiting_peers.retain(|peer| *peer != from);
                 owning.peers.remove(&from);
                 owning.presence.drop_node(&from);
                 self.hint_later(ctx);
@@ -428,6 +431,7 @@ impl RoomActor {
     }
 
     pub(super) fn node_lost(&mut self, node: &NodeId, ctx: &mut Context<Self>) {
+        self.waiting_peers.retain(|peer| peer != node);
         if let Role::Owner(owning) = &mut self.role {
             owning.peers.remove(node);
             owning.presence.drop_node(node);
@@ -439,7 +443,8 @@ impl RoomActor {
     /// Something of that node's (`None`: any node's) is missing here: its mirror says again who is there and what is open.
     pub(super) fn ask_mirrors_again(&self, node: Option<&NodeId>) {
         if let Role::Owner(owning) = &self.role {
-            for peer in owning.peers.keys().filter(|peer| node.is_none_or(|node| node == *peer)) {
+            let peers = owning.peers.keys().chain(&self.waiting_peers);
+            for peer in peers.filter(|peer| node.is_none_or(|node| node == *peer)) {
                 self.tell(peer, PeerMessage::Rewatch);
             }
         }
