@@ -65,8 +65,8 @@ impl Room {
         self.feed.reload(head, opened.recent, cx.out);
         let peers = BTreeMap::new();
         self.role = Role::Owner(Box::new(Owning { owner, epoch: opened.epoch, peers, presence, state: Leaving::No }));
-        for peer in std::mem::take(&mut self.waiting_peers) {
-            tell(&peer, PeerMessage::Rewatch, cx);
+        for peer in &self.waiting_peers {
+            tell(peer, PeerMessage::Rewatch, cx);
         }
         for request in std::mem::take(&mut self.held) {
             if let Role::Owner(owning) = &mut self.role {
@@ -147,7 +147,8 @@ impl Room {
 
     pub(super) fn give_up_ownership(&mut self, cx: &mut Cx) {
         if let Role::Owner(owning) = std::mem::replace(&mut self.role, Role::Unowned) {
-            self.waiting_peers = owning.peers.into_keys().collect();
+            let strayed = owning.peers.into_keys().filter(|peer| !self.waiting_peers.contains(peer)).collect::<Vec<_>>();
+            self.waiting_peers.extend(strayed);
             let (requests, ready) = owning.owner.into_requests();
             for effect in ready {
                 if let Effect::Answer(token, result) = effect {
@@ -230,6 +231,7 @@ impl Room {
                 self.asked_too_early(from, cx);
             }
             PeerMessage::Watch { stream, have, users, .. } => {
+                self.waiting_peers.retain(|peer| *peer != from);
                 if owning.peers.get(&from).is_none_or(|peer| peer.stream != stream) {
                     owning.peers.insert(from.clone(), StreamIn::new(stream));
                 }
@@ -264,6 +266,7 @@ impl Room {
             }
             PeerMessage::Left { users } => users.iter().for_each(|user| owning.presence.leave(&from, user)),
             PeerMessage::Unwatch => {
+                self.waiting_peers.retain(|peer| *peer != from);
                 owning.peers.remove(&from);
                 owning.presence.drop_node(&from);
             }
@@ -285,6 +288,7 @@ impl Room {
     }
 
     pub(super) fn node_lost(&mut self, node: &NodeId) {
+        self.waiting_peers.retain(|peer| peer != node);
         if let Role::Owner(owning) = &mut self.role {
             owning.peers.remove(node);
             owning.presence.drop_node(node);
@@ -294,7 +298,8 @@ impl Room {
 
     pub(super) fn ask_mirrors_again(&self, node: Option<&NodeId>, cx: &mut Cx) {
         if let Role::Owner(owning) = &self.role {
-            for peer in owning.peers.keys().filter(|peer| node.is_none_or(|node| node == *peer)) {
+            let peers = owning.peers.keys().chain(&self.waiting_peers);
+            for peer in peers.filter(|peer| node.is_none_or(|node| node == *peer)) {
                 tell(peer, PeerMessage::Rewatch, cx);
             }
         }
