@@ -54,6 +54,13 @@ pub struct RoomAppend {
     pub items: Vec<AppendItem>,
 }
 
+impl RoomAppend {
+    /// Whether it ends the room.
+    pub fn deletes(&self) -> bool {
+        matches!(self.items.last(), Some(AppendItem { change: Change::DeleteRoom, .. }))
+    }
+}
+
 /// What became of one room's append. All or nothing per room.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Appended {

@@ -55,6 +55,11 @@ CREATE TABLE reactions (
     PRIMARY KEY (room_no, target, user_id, emoji)
 );
 
+-- Deleted rooms of which something is left: it goes in the background, a little at a time.
+CREATE TABLE doomed_rooms (
+    no bigint PRIMARY KEY
+);
+
 -- What a room remembers of a person: outlives the membership, since leaving lifts neither mute nor ban nor read mark.
 CREATE TABLE people (
     room_no bigint NOT NULL REFERENCES rooms (no),

@@ -2,6 +2,7 @@
 DROP TABLE logins;
 DROP TABLE users;
 DROP TABLE people;
+DROP TABLE doomed_rooms;
 DROP TABLE reactions;
 DROP TABLE entries;
 DROP TABLE rooms;

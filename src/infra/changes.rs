@@ -356,3 +356,19 @@ impl Planner {
         now
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// The keys are stored: another value would forget every id that was ever used.
+    #[test]
+    fn the_key_of_a_message_never_changes() {
+        let user = UserId::parse("alice").expect("a valid id");
+        let id = MessageId::parse("é 1").expect("a valid id");
+        let key = MessageKey::of(RoomNo(0x1_0000_0002), &user, &id);
+        assert_eq!(key.0[..4], [0, 0, 0, 2], "keys of a room lie together");
+        assert_eq!(key.0[4..], [49, 114, 6, 185, 2, 161, 171, 211, 1, 56, 15, 155]);
+        assert_ne!(key, MessageKey::of(RoomNo(2), &user, &id), "though rooms may share the start");
+    }
+}

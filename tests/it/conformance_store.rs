@@ -108,6 +108,15 @@ impl Backend {
         self.store.page(&room_id(room), range, limit, usize::MAX).await.expect("the store is there")
     }
 
+    /// Waits until a query finds nothing, as what is left of deleted rooms is removed in the background.
+    async fn until_nothing_is_left(&self, sql: &str) {
+        let deadline = std::time::Instant::now() + Duration::from_secs(60);
+        while !self.raw.texts(sql).await.is_empty() {
+            assert!(std::time::Instant::now() < deadline, "something is left: {sql}");
+            tokio::time::sleep(Duration::from_millis(20)).await;
+        }
+    }
+
     /// The whole log; it must be contiguous.
     async fn log(&self, room: &str) -> Vec<Entry> {
         whole_log(&*self.store, room).await

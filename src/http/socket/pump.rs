@@ -51,17 +51,18 @@ pub fn spawn(hub: &Rc<Hub>, socket: TcpStream, wire: Wire, identity: Option<Iden
     let decoder = Decoder::new(hub.bounds().frame_bytes, wire.deflate);
     let connection = Connection { core: Rc::clone(&core), hub: Rc::clone(hub), ticket };
     let actor = Session::start(core, Rc::clone(hub));
-    actix_rt::spawn(run(Pump { read, decoder, connection, actor }, early));
+    // Boxed: a pump that is moved into its task's future would be held there three times over (1.1 KB a connection).
+    actix_rt::spawn(run(Box::pin(Pump { read, decoder, connection, actor }), early));
 }
 
-async fn run<S: Stream<Item = Result<Bytes, actix_web::Error>>>(mut pump: Pump<S>, mut early: Vec<u8>) {
+async fn run<S: Stream<Item = Result<Bytes, actix_web::Error>>>(mut pump: Pin<Box<Pump<S>>>, mut early: Vec<u8>) {
     if !early.is_empty() {
-        decode(&mut pump.decoder, &pump.connection.core, &mut early);
+        let this = pump.as_mut().project();
+        decode(this.decoder, &this.connection.core, &mut early);
     }
     drop(early);
-    let mut pump = std::pin::pin!(pump);
     std::future::poll_fn(|context| pump.as_mut().poll_running(context)).await;
-    let this = pump.project();
+    let this = pump.as_mut().project();
     this.connection.hub.ended(&this.connection.core);
     // Boxed, since an idle connection should not hold room for its own funeral.
     Box::pin(farewell(this.read, this.connection)).await;

@@ -4,7 +4,7 @@ use std::collections::HashMap;
 
 use tokio_postgres::Row;
 
-use super::pool::Lease;
+use super::pool::{Lease, Step};
 use super::rooms::{ROOM, room_of};
 use crate::entry::Entry;
 use crate::ids::{Epoch, RoomId};
@@ -32,31 +32,41 @@ fn entry_of(row: &Row) -> Result<Entry, StoreError> {
     .into_entry()
 }
 
-/// The raised epoch is written under the row's lock and the rest is read while it is held: what an older owner
-/// committed is seen, and it commits nothing more.
+/// The raised epoch is written under the row's lock, and the statements behind it read while that is held, each with a
+/// snapshot of its own: what an older owner committed is seen, and it commits nothing more.
 pub async fn open_room(lease: &mut Lease, room: &RoomId, recent: u32) -> Result<Option<OpenedRoom>, StoreError> {
-    lease.begin().await?;
+    let id = room.as_str();
+    let limit = i64::from(recent);
     let raise = "UPDATE room_heads SET epoch = epoch + 1 \
-                 WHERE no = (SELECT no FROM rooms WHERE id = $1 AND NOT deleted) RETURNING no, epoch, oldest";
-    let Some(raised) = lease.query_opt(raise, &[&room.as_str()]).await? else {
-        lease.commit().await?;
-        return Ok(None);
+                 WHERE no = (SELECT no FROM rooms WHERE id = $1 AND NOT deleted)";
+    let record = format!(
+        "SELECT {ROOM}, h.no, h.epoch, h.oldest FROM rooms r JOIN room_heads h ON h.no = r.no \
+         WHERE r.id = $1 AND NOT r.deleted"
+    );
+    let people = "SELECT user_id, role, banned FROM people \
+                  WHERE room_no = (SELECT no FROM rooms WHERE id = $1 AND NOT deleted) \
+                  AND (role IS NOT NULL OR banned) ORDER BY user_id";
+    let newest = format!(
+        "SELECT {ENTRY} FROM entries e WHERE e.room_no = (SELECT no FROM rooms WHERE id = $1 AND NOT deleted) \
+         ORDER BY e.seq DESC LIMIT $2"
+    );
+    let steps = [
+        Step::Begin,
+        Step::Ask(raise, &[&id]),
+        Step::Ask(&record, &[&id]),
+        Step::Ask(people, &[&id]),
+        Step::Ask(&newest, &[&id, &limit]),
+        Step::Commit,
+    ];
+    let answers = lease.transaction(&steps).await?;
+    let [_, _, record, people, newest, _] = answers.as_slice() else {
+        return Err(StoreError::Fault("an answer a question was expected".into()));
     };
-    let no: i64 = raised.get(0);
-    let sql = format!("SELECT {ROOM} FROM rooms r JOIN room_heads h ON h.no = r.no WHERE r.no = $1");
-    let Some(record) = lease.query_opt(&sql, &[&no]).await? else {
-        return Err(StoreError::Fault("a room without a record".into()));
-    };
-    let people = lease
-        .query("SELECT user_id, role, banned FROM people WHERE room_no = $1 AND (role IS NOT NULL OR banned) ORDER BY user_id", &[&no])
-        .await?;
-    let sql = format!("SELECT {ENTRY} FROM entries e WHERE e.room_no = $1 ORDER BY e.seq DESC LIMIT $2::bigint");
-    let newest = lease.query(&sql, &[&no, &i64::from(recent)]).await?;
-    lease.commit().await?;
+    let Some(record) = record.first() else { return Ok(None) };
 
     let mut members = HashMap::new();
     let mut bans = Vec::new();
-    for person in &people {
+    for person in people {
         let user = rows::user_id(person.get(0))?;
         if person.get(2) {
             bans.push(user.clone());
@@ -66,10 +76,10 @@ pub async fn open_room(lease: &mut Lease, room: &RoomId, recent: u32) -> Result<
         }
     }
     Ok(Some(OpenedRoom {
-        no: RoomNo(no),
-        room: room_of(&record)?,
-        epoch: Epoch(rows::seq_out(raised.get(1))),
-        oldest: rows::seq_out(raised.get(2)),
+        no: RoomNo(record.get(7)),
+        room: room_of(record)?,
+        epoch: Epoch(rows::seq_out(record.get(8))),
+        oldest: rows::seq_out(record.get(9)),
         members,
         bans,
         recent: newest.iter().rev().map(entry_of).collect::<Result<_, _>>()?,

@@ -8,6 +8,7 @@ mod accounts;
 mod append;
 mod logs;
 mod pool;
+mod purge;
 mod rooms;
 mod slow;
 
@@ -18,6 +19,7 @@ use deadpool_postgres::Pool;
 use tokio_postgres::Config;
 
 use self::pool::{Lease, StoreThread};
+use self::purge::Purge;
 use crate::entry::{Role, Room};
 use crate::ids::{Millis, RoomId, Seq, UserId};
 use crate::ports::{
@@ -63,6 +65,7 @@ impl Default for PostgresOptions {
 pub struct PostgresStore {
     appends: Pool,
     others: Pool,
+    purge: Purge,
     config: Config,
     options: PostgresOptions,
     thread: StoreThread,
@@ -77,10 +80,12 @@ impl PostgresStore {
         let mut config: Config =
             url.parse().map_err(|error: tokio_postgres::Error| StoreError::Fault(error.to_string()))?;
         let statement_timeout_ms = options.answer_within.as_millis().saturating_sub(250).max(250);
-        // Compiling a plan takes longer than any statement here.
+        // Every statement finds a few rows by their keys, so indexes and nested loops are right at every size. A planner
+        // left alone picks scans while the tables are small, and keeps the plan while they grow.
         let session = format!(
             "-c statement_timeout={statement_timeout_ms} -c idle_in_transaction_session_timeout=10000 \
-             -c synchronous_commit=on -c jit=off"
+             -c synchronous_commit=on -c jit=off -c plan_cache_mode=force_generic_plan \
+             -c enable_seqscan=off -c enable_hashjoin=off -c enable_mergejoin=off"
         );
         let session = match config.get_options() {
             Some(given) => format!("{session} {given}"),
@@ -92,17 +97,13 @@ impl PostgresStore {
             .connect_timeout(options.connect_within)
             .tcp_user_timeout(options.answer_within)
             .keepalives_idle(Duration::from_secs(15))
-            .keepalives_interval(Duration::from_secs(5));
-        // Plans are made once, perhaps while the tables are empty: these are right at every size.
-        let mut append_config = config.clone();
-        append_config.options(format!(
-            "{session} -c enable_seqscan=off -c enable_hashjoin=off -c enable_mergejoin=off \
-             -c plan_cache_mode=force_generic_plan"
-        ));
+            .keepalives_interval(Duration::from_secs(5))
+            .keepalives_retries(3);
         let thread = StoreThread::start()?;
-        let appends = pool::pool(thread.handle(), append_config, options.append_connections, &options)?;
+        let appends = pool::pool(thread.handle(), config.clone(), options.append_connections, &options)?;
         let others = pool::pool(thread.handle(), config.clone(), options.connections, &options)?;
-        Ok(Self { appends, others, config, options, thread })
+        let purge = Purge::new(others.clone(), options.answer_within);
+        Ok(Self { appends, others, purge, config, options, thread })
     }
 
     async fn append_lease(&self) -> Result<Lease, StoreError> {
@@ -128,6 +129,8 @@ impl MessageStore for PostgresStore {
                 StoreError::Fault(error.to_string())
             }
         })?;
+        // Of rooms that were deleted before the last stop.
+        self.purge.start(self.thread.handle());
         Ok(report.applied_migrations().iter().map(ToString::to_string).collect())
     }
 
@@ -141,7 +144,12 @@ impl MessageStore for PostgresStore {
     }
 
     async fn append(&self, batch: Vec<RoomAppend>) -> Result<Vec<Appended>, StoreError> {
-        append::append(&mut self.append_lease().await?, batch).await
+        let deletes = batch.iter().any(RoomAppend::deletes);
+        let done = append::append(&mut self.append_lease().await?, batch).await?;
+        if deletes {
+            self.purge.start(self.thread.handle());
+        }
+        Ok(done)
     }
 
     async fn page(&self, room: &RoomId, range: Range, limit: u32, max_bytes: usize) -> Result<Page, StoreError> {

@@ -111,6 +111,15 @@ pub fn pool(on: &Handle, config: Config, size: u32, options: &PostgresOptions) -
         .map_err(|error| StoreError::Fault(error.to_string()))
 }
 
+/// A part of [`Lease::transaction`].
+pub enum Step<'a> {
+    Begin,
+    /// A statement and its parameters.
+    Ask(&'a str, &'a [&'a (dyn ToSql + Sync)]),
+    /// Always the last.
+    Commit,
+}
+
 /// A borrowed connection, with a deadline for all that is asked of it.
 pub struct Lease {
     object: Option<Object>,
@@ -186,21 +195,41 @@ impl Lease {
         Ok(count)
     }
 
-    /// Opens a transaction; without a [`Self::commit`] it ends with the connection, and nothing is done.
+    /// Asks several questions in one round trip: the server takes them one after the other, and none after one that
+    /// failed. Without [`Step::Commit`] at the end, or with an error anywhere, nothing is done.
     ///
     /// # Errors
-    /// As [`store_error`].
-    pub async fn begin(&mut self) -> Result<(), StoreError> {
+    /// As [`store_error`], of the first that failed; the connection is not used again. An error with a commit among the
+    /// steps may come after the commit.
+    pub async fn transaction(&mut self, steps: &[Step<'_>]) -> Result<Vec<Vec<Row>>, StoreError> {
+        let commits = matches!(steps.last(), Some(Step::Commit));
         self.unfinished = true;
-        Self::ask(self.deadline, self.object()?.batch_execute("BEGIN")).await
-    }
-
-    /// # Errors
-    /// As [`store_error`]; whether it was committed is unknown then.
-    pub async fn commit(&mut self) -> Result<(), StoreError> {
-        Self::ask(self.deadline, self.object()?.batch_execute("COMMIT")).await?;
-        self.unfinished = false;
-        Ok(())
+        let deadline = self.deadline;
+        let object = self.object()?;
+        let ask = async {
+            let mut statements = Vec::with_capacity(steps.len());
+            for step in steps {
+                if let Step::Ask(sql, _) = step {
+                    statements.push(object.prepare_cached(sql).await?);
+                }
+            }
+            let mut statements = statements.iter();
+            let answers = steps.iter().map(|step| {
+                let statement = if matches!(step, Step::Ask(..)) { statements.next() } else { None };
+                async move {
+                    match (step, statement) {
+                        (Step::Ask(_, params), Some(statement)) => object.query(statement, params).await,
+                        (Step::Begin, _) => object.batch_execute("BEGIN").await.map(|()| Vec::new()),
+                        _ => object.batch_execute("COMMIT").await.map(|()| Vec::new()),
+                    }
+                }
+            });
+            // Polled in order, and each is sent when it is polled first: they follow each other on the wire.
+            futures_util::future::try_join_all(answers.collect::<Vec<_>>()).await
+        };
+        let answers = Self::ask(deadline, ask).await?;
+        self.unfinished = !commits;
+        Ok(answers)
     }
 }
 

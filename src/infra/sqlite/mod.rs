@@ -7,12 +7,14 @@
 mod accounts;
 mod append;
 mod logs;
+mod purge;
 mod rooms;
 mod threads;
 
 use std::fs::{File, OpenOptions, TryLockError};
 use std::os::unix::fs::OpenOptionsExt;
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 
 use async_trait::async_trait;
 
@@ -33,7 +35,7 @@ mod migrations {
 /// The durable side in one file.
 pub struct SqliteStore {
     // In this order: the connections are closed before the lock is let go.
-    writer: Workers,
+    writer: Arc<Workers>,
     readers: Workers,
     _lock: File,
 }
@@ -61,7 +63,7 @@ impl SqliteStore {
             Err(TryLockError::Error(error)) => return Err(unavailable(error)),
         }
         drop(private(path).map_err(unavailable)?);
-        let writer = Workers::writer(path)?;
+        let writer = Arc::new(Workers::writer(path)?);
         let readers = Workers::readers(path, READERS)?;
         Ok(Self { writer, readers, _lock: lock })
     }
@@ -83,7 +85,10 @@ impl MessageStore for SqliteStore {
                 .map_err(|error| StoreError::Fault(error.to_string()))?;
             Ok(report.applied_migrations().iter().map(ToString::to_string).collect())
         });
-        migrated.await
+        let ran = migrated.await?;
+        // Of rooms that were deleted before the last stop.
+        purge::start(&self.writer);
+        Ok(ran)
     }
 
     async fn ping(&self) -> Result<(), StoreError> {
@@ -102,7 +107,12 @@ impl MessageStore for SqliteStore {
     }
 
     async fn append(&self, batch: Vec<RoomAppend>) -> Result<Vec<Appended>, StoreError> {
-        self.writer.run(move |connection| append::append(connection, batch)).await
+        let deletes = batch.iter().any(RoomAppend::deletes);
+        let done = self.writer.run(move |connection| append::append(connection, batch)).await?;
+        if deletes {
+            purge::start(&self.writer);
+        }
+        Ok(done)
     }
 
     async fn page(&self, room: &RoomId, range: Range, limit: u32, max_bytes: usize) -> Result<Page, StoreError> {

@@ -23,7 +23,9 @@ async fn postgres_away_is_said_at_once_and_is_used_again_when_it_is_back() {
     away(store.migrate().await);
     assert!(asked.elapsed() < Duration::from_secs(2), "{:?}", asked.elapsed());
 
+    let port = server.port();
     server.start_again().await;
+    assert_eq!(server.port(), port, "the URL stays good");
     store.migrate().await.expect("it is back");
     let b = Backend { store, raw: Raw::Postgres(url) };
     let room = b.room("one").await;
@@ -47,6 +49,34 @@ async fn postgres_away_is_said_at_once_and_is_used_again_when_it_is_back() {
     }
     assert_eq!(room.append(vec![says("alice", "c", "2")]).await, [appended(2)]);
     assert_eq!(b.log("one").await.len(), 2);
+}
+
+#[tokio::test]
+async fn postgres_frozen_is_given_up_in_time_and_used_again_when_it_goes_on() {
+    let server = Postgres::start().await;
+    let b = Backend::on(server.database().await).await;
+    let room = b.room("one").await;
+    room.append(vec![says("alice", "a", "1")]).await;
+    server.freeze();
+    let asked = Instant::now();
+    let one = room_id("one");
+    let (fast, slow, read) = tokio::join!(
+        b.store.append(vec![room.part(vec![says("alice", "b", "2")])]),
+        b.store.append(vec![room.part(vec![item("alice", AT, Change::Unban { user: user("bob") })])]),
+        b.store.page(&one, Range::Newest, 1, 1),
+    );
+    away(fast);
+    away(slow);
+    away(read.map(|page| page.more));
+    assert!(asked.elapsed() < ANSWER_WITHIN + Duration::from_secs(2), "{:?}", asked.elapsed());
+    server.thaw();
+    // What was asked before may still be done now, or not at all; never twice, never after a newer owner came.
+    let room = b.open("one").await;
+    let head = room.opened.room.head;
+    assert_eq!(room.append(vec![says("alice", "c", "3")]).await, [appended(head + 1)]);
+    let log = b.log("one").await;
+    assert_eq!(log.len() as Seq, head + 1);
+    assert!(head <= 2, "{log:?}");
 }
 
 #[tokio::test]
@@ -82,6 +112,26 @@ async fn postgres_is_migrated_once_by_however_many_nodes() {
     let (by_one, by_others) = ran.split_last().expect("six nodes");
     assert!(!by_one.is_empty());
     assert!(by_others.iter().all(Vec::is_empty), "{by_others:?}");
+}
+
+/// The files that undo migrations do, and what they undo can be done again.
+#[tokio::test]
+async fn the_way_back_leads_back() {
+    let b = Backend::postgres().await;
+    let Raw::Postgres(url) = &b.raw else { panic!("not PostgreSQL") };
+    let (client, connection) = tokio_postgres::connect(url, NoTls).await.expect("the server is there");
+    tokio::spawn(connection);
+    b.room("one").await;
+    client.batch_execute(include_str!("../../../sql/postgres/V1__log.down.sql")).await.expect("nothing is left over");
+    assert_eq!(b.store.migrate().await.map(|ran| ran.len()), Ok(1));
+    b.room("one").await;
+
+    let b = Backend::sqlite().await;
+    b.room("one").await;
+    let connection = rusqlite::Connection::open(b.raw.path().expect("a file")).expect("the file is there");
+    connection.execute_batch(include_str!("../../../sql/sqlite/V1__log.down.sql")).expect("nothing is left over");
+    assert_eq!(b.store.migrate().await.map(|ran| ran.len()), Ok(1));
+    b.room("one").await;
 }
 
 #[tokio::test]

@@ -191,6 +191,9 @@ async fn a_deleted_room_is_gone_and_its_id_stays_taken(b: Backend) {
     assert!(b.page("one", Range::After(0), 10).await.entries.is_empty());
     assert_eq!(b.store.create_room(&public("one"), &user("bob"), None).await, Ok(Created::Taken));
     assert_eq!(b.store.raise_read_marks(&[(one, user("alice"), 1)]).await, Ok(()));
+    b.until_nothing_is_left("SELECT text FROM entries WHERE text <> 'kept'").await;
+    b.until_nothing_is_left("SELECT r.id FROM people p JOIN rooms r ON r.no = p.room_no WHERE r.id = 'one'").await;
+    b.until_nothing_is_left("SELECT emoji FROM reactions").await;
     assert_eq!(b.raw.texts("SELECT text FROM entries").await, ["kept"]);
     let new = b.room("three").await;
     assert!(new.no > other.no && new.no != room.no, "a number never comes again");

@@ -87,6 +87,25 @@ impl Postgres {
         self.kill();
     }
 
+    /// Stops every process of the server where it is, as if its machine hung: connections stand, nothing answers.
+    pub fn freeze(&self) {
+        self.signal_all("STOP");
+    }
+
+    /// Lets it go on after [`Self::freeze`].
+    pub fn thaw(&self) {
+        self.signal_all("CONT");
+    }
+
+    fn signal_all(&self, name: &str) {
+        let server = self.server.lock().expect("no panic while held");
+        let Some(postmaster) = server.as_ref().map(Child::id) else { return };
+        let mut all = vec![postmaster];
+        signal(name, &all);
+        all = children(postmaster);
+        signal(name, &all);
+    }
+
     /// Starts it again on the same port, and waits until it answers.
     pub async fn start_again(&self) {
         let deadline = Instant::now() + START_WITHIN;

@@ -1,0 +1,89 @@
+//! Removes what is left of deleted rooms in the background, a little at a time, so that a long log holds nobody up.
+//!
+//! Invariant: a room stays on the list (`doomed_rooms`) until nothing of it is left, so a crash or an outage only
+//! delays; nodes that work on the list at the same time take different rooms.
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::Duration;
+
+use deadpool_postgres::Pool;
+use tokio::runtime::Handle;
+
+use super::pool::{Lease, Step};
+use crate::ports::StoreError;
+
+/// Entries removed in one transaction.
+const CHUNK: i64 = 2_000;
+/// Between an attempt that failed and the next.
+const PAUSE: Duration = Duration::from_secs(5);
+
+/// Starts the work when there may be some; at most one task a store does it.
+pub struct Purge {
+    pool: Pool,
+    answer_within: Duration,
+    under_way: Arc<AtomicBool>,
+}
+
+impl Purge {
+    pub fn new(pool: Pool, answer_within: Duration) -> Self {
+        Self { pool, answer_within, under_way: Arc::default() }
+    }
+
+    /// There may be rooms on the list.
+    pub fn start(&self, on: &Handle) {
+        if self.under_way.swap(true, Ordering::AcqRel) {
+            // The task looks at the list again before it ends.
+            return;
+        }
+        let (pool, answer_within, under_way) = (self.pool.clone(), self.answer_within, Arc::clone(&self.under_way));
+        on.spawn(async move {
+            loop {
+                match chunk(&pool, answer_within).await {
+                    Ok(true) => {}
+                    Ok(false) => {
+                        under_way.store(false, Ordering::Release);
+                        // A room that was put on the list since the last look found the flag still up.
+                        if !matches!(chunk(&pool, answer_within).await, Ok(true))
+                            || under_way.swap(true, Ordering::AcqRel)
+                        {
+                            return;
+                        }
+                    }
+                    Err(error) => {
+                        tracing::warn!(error = %error, "what is left of deleted rooms could not be removed yet");
+                        tokio::time::sleep(PAUSE).await;
+                    }
+                }
+            }
+        });
+    }
+}
+
+const TAKE: &str = "SELECT no FROM doomed_rooms ORDER BY no LIMIT 1 FOR UPDATE SKIP LOCKED";
+
+const ENTRIES: &str = "DELETE FROM entries e
+    USING (SELECT room_no, seq FROM entries WHERE room_no = $1 ORDER BY seq LIMIT $2) AS c
+    WHERE e.room_no = c.room_no AND e.seq = c.seq";
+
+/// Whether there was something to remove.
+async fn chunk(pool: &Pool, answer_within: Duration) -> Result<bool, StoreError> {
+    let mut lease = Lease::take(pool, answer_within).await?;
+    let taken = lease.transaction(&[Step::Begin, Step::Ask(TAKE, &[])]).await?;
+    let Some(no) = taken.get(1).and_then(|rows| rows.first()).map(|row| row.get::<_, i64>(0)) else {
+        lease.transaction(&[Step::Commit]).await?;
+        return Ok(false);
+    };
+    if lease.execute(ENTRIES, &[&no, &CHUNK]).await? == CHUNK.unsigned_abs() {
+        lease.transaction(&[Step::Commit]).await?;
+        return Ok(true);
+    }
+    let rest = [
+        Step::Ask("DELETE FROM reactions WHERE room_no = $1", &[&no]),
+        Step::Ask("DELETE FROM people WHERE room_no = $1", &[&no]),
+        Step::Ask("DELETE FROM doomed_rooms WHERE no = $1", &[&no]),
+        Step::Commit,
+    ];
+    lease.transaction(&rest).await?;
+    Ok(true)
+}
