@@ -168,7 +168,8 @@ impl<R, A> StreamOut<R, A> {
     /// Gives up on the oldest ones, as long as `late` holds, with the answers of those that waited behind them (`None`:
     /// given up); all of them count as answered.
     pub fn give_up(&mut self, late: impl Fn(&R) -> bool) -> Vec<(R, Option<A>)> {
-        let over = self.waiting.iter().take_while(|slot| !matches!(slot, Slot::Open(request) if !late(request))).count();
+        let over =
+            self.waiting.iter().take_while(|slot| !matches!(slot, Slot::Open(request) if !late(request))).count();
         let over = self.waiting.drain(..over).filter_map(|slot| match slot {
             Slot::Open(request) => Some((request, None)),
             Slot::Kept(request, answer) => Some((request, Some(answer))),

@@ -245,7 +245,8 @@ impl RoomActor {
     /// Stops being the owner; what is queued is held for whoever comes next.
     pub(super) fn give_up_ownership(&mut self) {
         if let Role::Owner(owning) = std::mem::replace(&mut self.role, Role::Unowned) {
-            let strayed = owning.peers.into_keys().filter(|peer| !self.waiting_peers.contains(peer)).collect::<Vec<_>>();
+            let strayed =
+                owning.peers.into_keys().filter(|peer| !self.waiting_peers.contains(peer)).collect::<Vec<_>>();
             self.waiting_peers.extend(strayed);
             let (requests, ready) = owning.owner.into_requests();
             for effect in ready {

@@ -304,11 +304,9 @@ impl World {
                     self.subscribe(ix, room, wish);
                 }
             }
-            88..91 => {
-                if self.clients[ix].subs.remove(&room).is_some() {
-                    let req = self.request(ix, Awaited::Unsubscribe(room));
-                    self.up(ix, Up::Unsubscribe { req, room });
-                }
+            88..91 if self.clients[ix].subs.remove(&room).is_some() => {
+                let req = self.request(ix, Awaited::Unsubscribe(room));
+                self.up(ix, Up::Unsubscribe { req, room });
             }
             91..96 => self.hang_up(ix),
             _ => {}
@@ -381,7 +379,7 @@ impl World {
                     self.fact(Fact::Unsubscribed { conn, room });
                 }
             }
-            Down::Evicted { .. } => self.history.unfinished.push("somebody was evicted".into()),
+            Down::Evicted { room } => self.history.unfinished.push(format!("client {ix} was evicted from room {room}")),
         }
     }
 
@@ -410,7 +408,10 @@ impl World {
             client.conn.is_some()
                 && client.asks.is_empty()
                 && client.unanswered.is_empty()
-                && client.subs.iter().all(|(&room, sub)| sub.live && sub.next == Some(self.history.logs[room].head() + 1))
+                && client
+                    .subs
+                    .iter()
+                    .all(|(&room, sub)| sub.live && sub.next == Some(self.history.logs[room].head() + 1))
         })
     }
 

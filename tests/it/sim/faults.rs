@@ -21,15 +21,8 @@ pub enum Fault {
     StoreAway,
 }
 
-const FAULTS: [Fault; 7] = [
-    Fault::Crash,
-    Fault::Freeze,
-    Fault::Cut,
-    Fault::HandOver,
-    Fault::TakeOver,
-    Fault::Lie,
-    Fault::StoreAway,
-];
+const FAULTS: [Fault; 7] =
+    [Fault::Crash, Fault::Freeze, Fault::Cut, Fault::HandOver, Fault::TakeOver, Fault::Lie, Fault::StoreAway];
 
 /// The size of a world and what may happen in it.
 #[derive(Clone, Debug)]

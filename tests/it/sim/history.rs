@@ -26,12 +26,33 @@ pub struct Request {
 #[derive(Clone, Debug)]
 pub enum Fact {
     /// `log_head`: how far the store's log went when the client heard it.
-    Answered { req: u64, result: Answered, log_head: Seq },
+    Answered {
+        req: u64,
+        result: Answered,
+        log_head: Seq,
+    },
     /// A subscription starts, in place of the one before in this room and connection.
-    Subscribed { client: ClientIx, conn: Conn, room: RoomIx, wish: Wish, head: Seq, verdict: Verdict, log_head: Seq },
-    Saw { client: ClientIx, conn: Conn, room: RoomIx, entry: Rc<Entry>, log_head: Seq },
+    Subscribed {
+        client: ClientIx,
+        conn: Conn,
+        room: RoomIx,
+        wish: Wish,
+        head: Seq,
+        verdict: Verdict,
+        log_head: Seq,
+    },
+    Saw {
+        client: ClientIx,
+        conn: Conn,
+        room: RoomIx,
+        entry: Rc<Entry>,
+        log_head: Seq,
+    },
     /// The subscription is over: asked for and confirmed.
-    Unsubscribed { conn: Conn, room: RoomIx },
+    Unsubscribed {
+        conn: Conn,
+        room: RoomIx,
+    },
 }
 
 /// All of a world that the invariants are checked against.

@@ -31,7 +31,13 @@ pub enum HubOut {
     /// To a session's client.
     Push(Conn, Down),
     /// Ask the store whether the entry is there, and call [`Hub::verified`].
-    Verify { room: RoomIx, conn: Conn, corr: u32, seq: Seq, head: Seq },
+    Verify {
+        room: RoomIx,
+        conn: Conn,
+        corr: u32,
+        seq: Seq,
+        head: Seq,
+    },
     /// Call [`Hub::timer`] after so long.
     Timer(Time, HubTimer),
 }
@@ -209,7 +215,7 @@ impl Hub {
             (
                 Asked::Subscribe { req, wish: wish @ Wish::After(after), verified: false, unsubscribes },
                 Ok(Reply::Admitted { head, .. }),
-            ) if after > head => {
+            ) if after > head && cx.flaw != Flaw::ResetUnverified => {
                 let Some(session) = self.sessions.get_mut(&conn) else { return };
                 let corr = session.next_corr;
                 session.next_corr += 1;
@@ -259,11 +265,8 @@ impl Hub {
         self.dispatch_gathered(room, cx);
         let Some(readers) = self.rooms.get(&room).map(|room| &room.readers) else { return };
         let of = |conn: Conn| self.sessions.get(&conn).map(|session| &session.caller.user);
-        let evicted: Vec<Conn> = readers
-            .iter()
-            .map(|reader| reader.session)
-            .filter(|&conn| user.is_none() || of(conn) == user)
-            .collect();
+        let evicted: Vec<Conn> =
+            readers.iter().map(|reader| reader.session).filter(|&conn| user.is_none() || of(conn) == user).collect();
         for conn in evicted {
             self.leave_room(conn, room, cx);
             cx.out.push(HubOut::Push(conn, Down::Evicted { room }));
@@ -295,7 +298,9 @@ impl Hub {
 
     fn deliver(&mut self, ix: RoomIx, run: Run, cx: &mut HubCx) {
         let Some(room) = self.rooms.get_mut(&ix) else { return };
-        let Some((first, last)) = run.first().zip(run.last()).map(|(first, last)| (first.seq, last.seq)) else { return };
+        let Some((first, last)) = run.first().zip(run.last()).map(|(first, last)| (first.seq, last.seq)) else {
+            return;
+        };
         room.seen = room.seen.max(last);
         if room.readers.is_empty() {
             return;
@@ -451,13 +456,7 @@ fn confirm(conn: Conn, unsubscribes: Vec<u64>, cx: &mut HubCx) {
 }
 
 /// As `Hub::feed`: pushes what of a run is next; false where that left the reader behind it.
-fn feed(
-    sessions: &mut BTreeMap<Conn, Session>,
-    room: RoomIx,
-    reader: &mut Reader,
-    run: &Run,
-    cx: &mut HubCx,
-) -> bool {
+fn feed(sessions: &mut BTreeMap<Conn, Session>, room: RoomIx, reader: &mut Reader, run: &Run, cx: &mut HubCx) -> bool {
     let Some(session) = sessions.get_mut(&reader.session) else { return true };
     let Some(last) = run.last().map(|entry| entry.seq) else { return true };
     let mut rest = &run[..];
@@ -478,7 +477,7 @@ fn feed(
             }
             Meeting::Next => {
                 session.waiting += 1;
-                session.over |= session.waiting > OUTBOX;
+                session.over |= session.waiting > OUTBOX && cx.flaw != Flaw::OutboxUnbounded;
                 cx.out.push(HubOut::Push(reader.session, Down::Events { room, entries: piece.into() }));
                 reader.cursor.take(piece_last);
             }

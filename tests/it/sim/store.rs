@@ -131,8 +131,8 @@ impl Log {
                     return Outcome::NoSuchTarget;
                 }
                 let present = Some(text.clone());
-                let seq =
-                    self.log(user, at, Body::Message(Message { id, text: Some(text), reply_to, data, edited_at: None }));
+                let message = Message { id, text: Some(text), reply_to, data, edited_at: None };
+                let seq = self.log(user, at, Body::Message(message), flaw);
                 self.known.insert(key, (seq, at));
                 self.present.insert(seq, present);
                 Outcome::Appended { seq, at }
@@ -144,7 +144,7 @@ impl Log {
                 Some((_, Some(present))) if present == text => Outcome::Unchanged,
                 Some(_) => {
                     self.present.insert(target, Some(text.clone()));
-                    let seq = self.log(user, at, Body::Edit { target, text: Some(text) });
+                    let seq = self.log(user, at, Body::Edit { target, text: Some(text) }, flaw);
                     Outcome::Appended { seq, at }
                 }
             },
@@ -154,7 +154,7 @@ impl Log {
                 Some((_, None)) => Outcome::Unchanged,
                 Some(_) => {
                     self.present.insert(target, None);
-                    let seq = self.log(user, at, Body::Delete { target });
+                    let seq = self.log(user, at, Body::Delete { target }, flaw);
                     Outcome::Appended { seq, at }
                 }
             },
@@ -172,7 +172,7 @@ impl Log {
                 } else {
                     self.reactions.remove(&reaction);
                 }
-                let seq = self.log(user, at, Body::Reaction { target, emoji, active });
+                let seq = self.log(user, at, Body::Reaction { target, emoji, active }, flaw);
                 Outcome::Appended { seq, at }
             }
             Change::SetMember { user, role } => {
@@ -192,8 +192,12 @@ impl Log {
         Some((self.entries.get(target as usize - 1)?.user.clone(), text))
     }
 
-    fn log(&mut self, user: UserId, at: Millis, body: Body) -> Seq {
-        let seq = self.head() + 1;
+    fn log(&mut self, user: UserId, at: Millis, body: Body, flaw: Flaw) -> Seq {
+        let seq = match flaw {
+            Flaw::StoreLoses if self.head() % 16 == 15 => return self.head() + 1,
+            Flaw::StoreSkipsNumbers => self.head() + 1 + self.head() / 16,
+            _ => self.head() + 1,
+        };
         self.entries.push(Rc::new(Entry { seq, user, at, body }));
         seq
     }

@@ -4,7 +4,7 @@
 use super::{Flaw, check};
 
 /// Worlds that are tried until one shows the flaw.
-const TRIES: u64 = 150;
+const TRIES: u64 = 1_000;
 
 fn noticed(flaw: Flaw, by: &[&str]) {
     let mut others = Vec::new();
@@ -67,4 +67,41 @@ fn a_link_that_misses_its_losses_is_noticed() {
 #[test]
 fn requests_in_the_wrong_order_are_noticed() {
     noticed(Flaw::RequestsTakenBackReversed, &["a_senders_order_holds"]);
+}
+
+#[test]
+fn a_store_that_loses_what_it_took_is_noticed() {
+    noticed(Flaw::StoreLoses, &["what_is_acked_stays", "nothing_is_shown_before_it_is_committed"]);
+}
+
+#[test]
+fn a_store_that_skips_numbers_is_noticed() {
+    noticed(Flaw::StoreSkipsNumbers, &["the_log_is_contiguous"]);
+}
+
+#[test]
+fn an_outbox_without_bound_is_noticed() {
+    noticed(Flaw::OutboxUnbounded, &["bounds_hold"]);
+}
+
+// Faults that the simulation found in the actors' rules; each must stay found.
+
+#[test]
+fn a_leaving_owner_that_holds_requests_is_noticed() {
+    noticed(Flaw::LeavingOwnerHolds, &["a_senders_order_holds"]);
+}
+
+#[test]
+fn an_owner_that_was_overtaken_unnoticed_is_noticed() {
+    noticed(Flaw::NeverSuperseded, &["everything_comes_to_an_end"]);
+}
+
+#[test]
+fn a_reset_on_a_former_owner_s_word_is_noticed() {
+    noticed(Flaw::ResetUnverified, &["every_reader_sees_the_log"]);
+}
+
+#[test]
+fn an_owner_that_forgets_its_mirrors_is_noticed() {
+    noticed(Flaw::MirrorsForgotten, &["everything_comes_to_an_end"]);
 }

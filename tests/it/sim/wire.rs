@@ -84,7 +84,10 @@ pub enum FromStore {
     Opened(Result<Opened, ()>),
     /// `None`: fenced.
     Appended(Result<Option<Vec<Outcome>>, ()>),
-    Page { after: Seq, entries: Result<Vec<Rc<Entry>>, ()> },
+    Page {
+        after: Seq,
+        entries: Result<Vec<Rc<Entry>>, ()>,
+    },
 }
 
 /// From a client to its node, in order.

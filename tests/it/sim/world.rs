@@ -32,7 +32,10 @@ pub enum AtNode {
     Frame(Frame),
     Pump,
     Published,
-    Repeat { to: NodeIx, sent: u64 },
+    Repeat {
+        to: NodeIx,
+        sent: u64,
+    },
     Reconnected,
     ToRoom(RoomIx, ToRoom),
     ToHub(RoomIx, ToHub),
@@ -41,7 +44,12 @@ pub enum AtNode {
     FromStore(RoomIx, FromStore),
     Up(Conn, Up),
     Drained(Conn),
-    Verified { room: RoomIx, of: (Conn, u32, UserId), head: u64, there: Option<bool> },
+    Verified {
+        room: RoomIx,
+        of: (Conn, u32, UserId),
+        head: u64,
+        there: Option<bool>,
+    },
     Probe,
 }
 
@@ -65,7 +73,12 @@ struct Fate {
 pub enum Event {
     At(NodeIx, AtNode),
     /// A call takes effect; `answered`: its answer is sent on.
-    Store { node: NodeIx, room: RoomIx, call: StoreCall, answered: bool },
+    Store {
+        node: NodeIx,
+        room: RoomIx,
+        call: StoreCall,
+        answered: bool,
+    },
     Client(ClientIx, AtClient),
     Fault,
     Restart,
@@ -137,9 +150,8 @@ impl World {
         let plan = Plan::new(&mut chance);
         let users: Vec<UserId> =
             (0..plan.clients).map(|n| UserId::parse(&format!("u{n}")).expect("a valid id")).collect();
-        let logs = (0..plan.rooms)
-            .map(|n| Log::new(RoomId::parse(&format!("r{n}")).expect("a valid id"), &users))
-            .collect();
+        let logs =
+            (0..plan.rooms).map(|n| Log::new(RoomId::parse(&format!("r{n}")).expect("a valid id"), &users)).collect();
         let clients = users.iter().map(|user| Client::new(user.clone(), &plan, &mut chance)).collect();
         let mut world = Self {
             now: 0,

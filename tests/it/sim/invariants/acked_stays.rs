@@ -84,9 +84,10 @@ fn refused_means_not_stored(history: &History) -> Result<(), String> {
             continue;
         }
         let user = &history.users[request.client];
-        let stored = history.logs[request.room].entries.iter().find(|entry| {
-            entry.user == *user && matches!(&entry.body, Body::Message(message) if message.id == *id)
-        });
+        let stored = history.logs[request.room]
+            .entries
+            .iter()
+            .find(|entry| entry.user == *user && matches!(&entry.body, Body::Message(message) if message.id == *id));
         if let Some(entry) = stored {
             return Err(format!("{request:?} was refused with {refusal:?}, but there is {entry:?}"));
         }

@@ -36,7 +36,10 @@ pub fn check(history: &History) -> Result<(), String> {
             Fact::Saw { client, conn, room, entry, .. } => match next.get_mut(&(*conn, *room)) {
                 Some(next) if *next == entry.seq => *next += 1,
                 Some(next) => {
-                    return Err(format!("at {at}, client {client} in room {room} saw {} in place of {next}", entry.seq));
+                    return Err(format!(
+                        "at {at}, client {client} in room {room} saw {} in place of {next}",
+                        entry.seq
+                    ));
                 }
                 None => return Err(format!("at {at}, client {client} saw {entry:?} without a subscription")),
             },

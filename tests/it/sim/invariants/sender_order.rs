@@ -27,12 +27,17 @@ pub fn check(history: &History) -> Result<(), String> {
         if attempts[&request.ask] > 1 {
             continue;
         }
-        let Some(&seq) = places.get(&(request.room, history.users[request.client].clone(), id.clone())) else { continue };
+        let Some(&seq) = places.get(&(request.room, history.users[request.client].clone(), id.clone())) else {
+            continue;
+        };
         let before = last.insert((request.conn, request.room), (seq, *req));
         if let Some((before_seq, before)) = before
             && before_seq > seq
         {
-            return Err(format!("request {before} took place {before_seq}, the later {req} took {seq}: {request:?}"));
+            return Err(format!(
+                "request {before} took place {before_seq}, {req} of {} took {seq}: {request:?}",
+                request.at
+            ));
         }
     }
     Ok(())

@@ -1,6 +1,9 @@
 //! Mirrors `actors/room/mod.rs`: a room on a node, in one of its roles. Where a function has the same name as one there,
 //! it follows the same rules; a change there belongs here too. Left out: hints, HTTP calls, and how an idle room stops.
 
+// Named as there.
+#![allow(clippy::wrong_self_convention)]
+
 mod feed;
 mod mirroring;
 mod owning;
@@ -20,7 +23,7 @@ use self::mirroring::Mirroring;
 use self::owning::Owning;
 use super::Flaw;
 use super::chance::Chance;
-use super::wire::{Answered, Control, Conn, FromStore, Out, Run, Time, Timer, ToHub, ToRoom};
+use super::wire::{Answered, Conn, Control, FromStore, Out, Run, Time, Timer, ToHub, ToRoom};
 
 const SWEEP_EVERY: Time = 250;
 /// `limits::ROOM_REQUESTS`, small enough to be met.
@@ -100,10 +103,6 @@ impl Room {
 
     pub fn readers(&self) -> u32 {
         self.feed.readers()
-    }
-
-    pub fn is_owner(&self) -> bool {
-        matches!(self.role, Role::Owner(_))
     }
 
     fn is_mine(&self, cx: &Cx) -> bool {
@@ -188,7 +187,9 @@ impl Room {
     fn take_role(&mut self, cx: &mut Cx) {
         if !self.is_mine(cx) {
             for peer in std::mem::take(&mut self.waiting_peers) {
-                owning::tell(&peer, PeerMessage::NotOwner, cx);
+                if cx.flaw != Flaw::MirrorsForgotten {
+                    owning::tell(&peer, PeerMessage::NotOwner, cx);
+                }
             }
         }
         match self.owner.clone() {

@@ -147,7 +147,8 @@ impl Room {
 
     pub(super) fn give_up_ownership(&mut self, cx: &mut Cx) {
         if let Role::Owner(owning) = std::mem::replace(&mut self.role, Role::Unowned) {
-            let strayed = owning.peers.into_keys().filter(|peer| !self.waiting_peers.contains(peer)).collect::<Vec<_>>();
+            let strayed =
+                owning.peers.into_keys().filter(|peer| !self.waiting_peers.contains(peer)).collect::<Vec<_>>();
             self.waiting_peers.extend(strayed);
             let (requests, ready) = owning.owner.into_requests();
             for effect in ready {
@@ -226,7 +227,7 @@ impl Room {
             return;
         };
         match message {
-            PeerMessage::Watch { head, .. } if owning.is_behind(head) => {
+            PeerMessage::Watch { head, .. } if owning.is_behind(head) && cx.flaw != Flaw::NeverSuperseded => {
                 self.superseded(cx);
                 self.asked_too_early(from, cx);
             }
@@ -247,7 +248,7 @@ impl Room {
                 }
             }
             // The mirror keeps it and asks whoever comes next.
-            PeerMessage::Ask { .. } if owning.releasing() => {}
+            PeerMessage::Ask { .. } if owning.releasing() && cx.flaw != Flaw::LeavingOwnerHolds => {}
             PeerMessage::Ask { stream, n, have, caller, command } => {
                 let Some(peer) = owning.peers.get_mut(&from).filter(|peer| peer.stream == stream) else {
                     return tell(&from, PeerMessage::Rewatch, cx);
