@@ -27,6 +27,7 @@ pub enum PeerMessage {
         stream: u64,
         have: u64,
         users: Vec<UserId>,
+        #[serde(default)]
         head: Seq,
     },
     Unwatch,
