@@ -22,10 +22,13 @@ pub enum Envelope {
 #[derive(Clone, Debug, Serialize, Deserialize)]
 pub enum PeerMessage {
     /// Mirror → owner: (re)opens the stream, says who reads here, asks for [`PeerMessage::Watched`] and kept answers.
+    /// `head`: as the mirror knows the log; an owner whose own is lower is none any more.
     Watch {
         stream: u64,
         have: u64,
         users: Vec<UserId>,
+        #[serde(default)]
+        head: Seq,
     },
     Unwatch,
     /// Request `n` of the stream; the answers below `have` arrived.

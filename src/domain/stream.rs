@@ -2,7 +2,7 @@
 //! repeat. Both ends, pure.
 //!
 //! Invariants: the owner takes each number once and in order; an answer is kept until the mirror says it has it; the
-//! mirror keeps a request until it is answered, and answers each exactly once.
+//! mirror keeps a request until it is answered, and answers each exactly once, in order.
 
 use std::collections::VecDeque;
 
@@ -91,16 +91,27 @@ impl<A: Clone> StreamIn<A> {
     }
 }
 
-/// The mirror's end; `R` is a request with all it takes to send it again.
+/// The mirror's end; `R` is a request with all it takes to send it again, `A` its answer. What was done is told in the
+/// order of the requests: an answer that overtook a lost one waits for it. A refusal waits for nothing, since a request
+/// that was refused must never be sent again without its sender.
 #[derive(Debug)]
-pub struct StreamOut<R> {
+pub struct StreamOut<R, A> {
     pub stream: u64,
     next: u64,
-    waiting: VecDeque<(u64, Option<R>)>,
+    /// Never begins with anything but an open request.
+    waiting: VecDeque<Slot<R, A>>,
     any_answered: bool,
 }
 
-impl<R> StreamOut<R> {
+#[derive(Debug)]
+enum Slot<R, A> {
+    Open(R),
+    /// Answered, and waits for those before it.
+    Kept(R, A),
+    Over,
+}
+
+impl<R, A> StreamOut<R, A> {
     pub fn new(stream: u64) -> Self {
         Self { stream, next: 1, waiting: VecDeque::new(), any_answered: false }
     }
@@ -109,24 +120,36 @@ impl<R> StreamOut<R> {
     pub fn push(&mut self, request: R) -> u64 {
         let n = self.next;
         self.next += 1;
-        self.waiting.push_back((n, Some(request)));
+        self.waiting.push_back(Slot::Open(request));
         n
     }
 
     /// All answers below this number have arrived.
     pub fn have(&self) -> u64 {
-        self.waiting.front().map_or(self.next, |(n, _)| *n)
+        self.next - self.waiting.len() as u64
     }
 
-    /// The answer to `n` is here: gives the request, once.
-    pub fn answered(&mut self, n: u64) -> Option<R> {
-        let index = n.checked_sub(self.waiting.front()?.0)?;
-        let request = self.waiting.get_mut(index as usize)?.1.take();
-        self.any_answered |= request.is_some();
-        while self.waiting.front().is_some_and(|(_, request)| request.is_none()) {
-            self.waiting.pop_front();
+    /// The answer to `n` is here: gives what can be told now, each request once. `refused`: it is told at once.
+    pub fn answered(&mut self, n: u64, answer: A, refused: bool) -> Vec<(R, A)> {
+        let mut told = Vec::new();
+        let slot = n.checked_sub(self.have()).and_then(|index| self.waiting.get_mut(index as usize));
+        if let Some(slot @ Slot::Open(_)) = slot
+            && let Slot::Open(request) = std::mem::replace(slot, Slot::Over)
+        {
+            self.any_answered = true;
+            if refused {
+                told.push((request, answer));
+            } else {
+                *slot = Slot::Kept(request, answer);
+            }
         }
-        request
+        let ready = self.waiting.iter().take_while(|slot| !matches!(slot, Slot::Open(_))).count();
+        for slot in self.waiting.drain(..ready) {
+            if let Slot::Kept(request, answer) = slot {
+                told.push((request, answer));
+            }
+        }
+        told
     }
 
     /// Whether the owner answered anything in this stream: if it then says it expects number 1, it forgot the stream.
@@ -136,25 +159,31 @@ impl<R> StreamOut<R> {
 
     /// The unanswered requests from number `from` on, in order.
     pub fn from(&self, from: u64) -> impl Iterator<Item = (u64, &R)> {
-        self.waiting.iter().filter(move |(n, _)| *n >= from).filter_map(|(n, request)| Some((*n, request.as_ref()?)))
+        (self.have()..).zip(&self.waiting).filter_map(move |(n, slot)| match slot {
+            Slot::Open(request) if n >= from => Some((n, request)),
+            _ => None,
+        })
     }
 
-    /// Gives up on those for which `late` holds, oldest first; they count as answered.
-    pub fn give_up(&mut self, late: impl Fn(&R) -> bool) -> Vec<R> {
-        let given_up: Vec<R> = self
-            .waiting
-            .iter_mut()
-            .filter_map(|(_, slot)| if slot.as_ref().is_some_and(&late) { slot.take() } else { None })
-            .collect();
-        while self.waiting.front().is_some_and(|(_, request)| request.is_none()) {
-            self.waiting.pop_front();
-        }
-        given_up
+    /// Gives up on the oldest ones, as long as `late` holds, with the answers of those that waited behind them (`None`:
+    /// given up); all of them count as answered.
+    pub fn give_up(&mut self, late: impl Fn(&R) -> bool) -> Vec<(R, Option<A>)> {
+        let over =
+            self.waiting.iter().take_while(|slot| !matches!(slot, Slot::Open(request) if !late(request))).count();
+        let over = self.waiting.drain(..over).filter_map(|slot| match slot {
+            Slot::Open(request) => Some((request, None)),
+            Slot::Kept(request, answer) => Some((request, Some(answer))),
+            Slot::Over => None,
+        });
+        over.collect()
     }
 
-    /// Everything unanswered, in order, to be sent in another stream.
+    /// Everything not told yet, in order, to be sent in another stream.
     pub fn into_unanswered(self) -> impl Iterator<Item = R> {
-        self.waiting.into_iter().filter_map(|(_, request)| request)
+        self.waiting.into_iter().filter_map(|slot| match slot {
+            Slot::Open(request) | Slot::Kept(request, _) => Some(request),
+            Slot::Over => None,
+        })
     }
 
     pub fn is_empty(&self) -> bool {
@@ -187,7 +216,7 @@ mod tests {
     }
 
     proptest! {
-        /// Whatever the bus loses or repeats, each request is done once and in order, and each is answered once.
+        /// Whatever the bus loses or repeats, each request is done once and in order, and each is answered once, in order too.
         #[test]
         fn exactly_once_in_order(total in 1u64..40, dice in proptest::collection::vec(0u8..10, 400)) {
             let (mut mirror, mut owner) = (StreamOut::new(7), StreamIn::new(7));
@@ -216,7 +245,7 @@ mod tests {
                         }
                     }
                 } else if let Some((n, _)) = to_mirror.pop_front() {
-                    if dice.next().expect("endless") > 2 { answered.extend(mirror.answered(n)); }
+                    if dice.next().expect("endless") > 2 { answered.extend(mirror.answered(n, n, false).into_iter().map(|(r, _)| r)); }
                 } else if !mirror.is_empty() {
                     // A resync: the mirror asks again, the owner says where it is and repeats its answers.
                     to_mirror.extend(owner.kept());
@@ -224,7 +253,6 @@ mod tests {
                 }
             }
             let all: Vec<u64> = (1..=total).collect();
-            answered.sort_unstable();
             prop_assert_eq!(&done, &all);
             prop_assert_eq!(&answered, &all);
         }

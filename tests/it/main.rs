@@ -18,4 +18,5 @@ mod contract_log;
 mod contract_slow_reader;
 mod layering;
 mod seeds;
+mod sim;
 mod support;

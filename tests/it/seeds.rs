@@ -111,7 +111,7 @@ fn seeds_of_the_bus() {
         over_rate_ms: None,
     };
     let messages = [
-        ("watch", PeerMessage::Watch { stream: 1, have: 2, users: vec![user("alice"), user("bob")] }),
+        ("watch", PeerMessage::Watch { stream: 1, have: 2, users: vec![user("alice"), user("bob")], head: 3 }),
         ("unwatch", PeerMessage::Unwatch),
         ("ask", PeerMessage::Ask { stream: 1, n: 3, have: 2, caller: caller.clone(), command: send }),
         ("signal", PeerMessage::Signal { caller, signal: Signal::Typing { active: true } }),

@@ -12,6 +12,7 @@ use crate::domain::command::{Caller, Eviction, Reply};
 use crate::domain::cursor::{Cursor, Verdict, Wish};
 use crate::entry::Role;
 use crate::ids::{RoomId, Seq};
+use crate::ports::Range;
 use crate::protocol::{self, Accepted, ServerFrame};
 use crate::refusal::{Code, Refusal};
 
@@ -78,7 +79,17 @@ impl Hub {
             (Asked::Change, Reply::Changed { seq }) => ServerFrame::Ok(Accepted::Seq(seq)),
             (Asked::Join, Reply::Member { role }) => ServerFrame::Ok(Accepted::Role(role)),
             (Asked::Leave, Reply::Member { .. }) => ServerFrame::Ok(Accepted::Done),
-            (Asked::Subscribe { wish, unsubscribes }, Reply::Admitted { role, head, oldest, online }) => {
+            (
+                Asked::Subscribe { wish: wish @ Wish::After(after), verified: false, unsubscribes },
+                Reply::Admitted { role, head, oldest, online },
+            ) if after > head => {
+                let kind = Asked::Subscribe { wish, verified: true, unsubscribes };
+                let corr = core.state.borrow_mut().ask(reference, room.clone(), kind);
+                state.rooms[slot as usize].unanswered += 1;
+                let admitted = Reply::Admitted { role, head, oldest, online };
+                return self.verify(room, core, after, Answer { key: core.key, corr, result: Ok(admitted) });
+            }
+            (Asked::Subscribe { wish, unsubscribes, .. }, Reply::Admitted { role, head, oldest, online }) => {
                 self.subscribed(state, slot, core, reference, wish, Admitted { role, head, oldest, online });
                 if !unsubscribes.is_empty() {
                     self.leave_room(state, core, slot, &[]);
@@ -143,6 +154,30 @@ impl Hub {
                 }
             }
             _ => self.send(core, &ServerFrame::Error(refusal), reference),
+        }
+    }
+
+    /// A place past the head: either nobody's, or the room's owner was overtaken and does not know it yet. The store knows;
+    /// a reader is never sent back from entries that are there.
+    fn verify(&self, room: RoomId, core: &Rc<SessionCore>, after: Seq, mut answer: Answer) {
+        let (store, caller) = (self.context.store.clone(), core.caller().cloned());
+        actix_rt::spawn(async move {
+            let page = store.page(&room, Range::After(after - 1), 1, 1).await;
+            let Some(hub) = Hub::current() else { return };
+            if !matches!(&page, Ok(page) if page.entries.is_empty()) {
+                hub.not_admitted(&room, caller);
+                answer.result = Err(Refusal::unavailable("the room is being taken over"));
+            }
+            hub.answers(&room, vec![answer]);
+            hub.flush();
+        });
+    }
+
+    /// Tells a room that what it admitted is refused all the same.
+    fn not_admitted(&self, id: &RoomId, caller: Option<Caller>) {
+        let mut state = self.state.borrow_mut();
+        if let (Some(caller), Some((slot, _))) = (caller, state.known_room(id)) {
+            self.unsubscribed(&mut state, slot, caller);
         }
     }
 

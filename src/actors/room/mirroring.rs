@@ -8,6 +8,7 @@ use std::time::Duration;
 use actix::{AsyncContext, Context};
 use bytes::Bytes;
 
+use super::owning::Answered;
 use super::{Asked, Role, RoomActor};
 use crate::actors::envelope::PeerMessage;
 use crate::domain::command::{Eviction, Reply};
@@ -21,7 +22,7 @@ const WATCH_AGAIN: Duration = Duration::from_millis(150);
 
 pub(super) struct Mirroring {
     pub(super) owner: NodeId,
-    pub(super) out: StreamOut<Asked>,
+    pub(super) out: StreamOut<Asked, Answered>,
     /// The owner knows of this mirror, and sends commits and answers.
     watched: bool,
     watch_timer: bool,
@@ -50,12 +51,15 @@ impl RoomActor {
         }
     }
 
-    /// Says who reads here and asks where the log and the stream stand; again until the owner answers.
+    /// Says who reads here and asks where the log and the stream stand; again until the owner answers, since this and
+    /// the answer may be lost. Requests wait for the answer meanwhile.
     pub(super) fn watch(&mut self, ctx: &mut Context<Self>) {
         let Role::Mirror(mirroring) = &mut self.role else { return };
+        mirroring.watched = false;
         let (owner, stream, have) = (mirroring.owner.clone(), mirroring.out.stream, mirroring.out.have());
         let users = self.local.users().cloned().collect();
-        self.tell(&owner, PeerMessage::Watch { stream, have, users });
+        let head = self.feed.head();
+        self.tell(&owner, PeerMessage::Watch { stream, have, users, head });
         self.watch_later(ctx);
     }
 
@@ -134,7 +138,8 @@ impl RoomActor {
                     self.feed.advance(*head);
                 }
                 let Role::Mirror(mirroring) = &mut self.role else { return };
-                if let Some(request) = mirroring.out.answered(n) {
+                let refused = result.is_err();
+                for (request, result) in mirroring.out.answered(n, result, refused) {
                     self.answer(request.token, result);
                 }
             }
@@ -154,8 +159,8 @@ impl RoomActor {
             }
             PeerMessage::NoRoom => {
                 mirroring.watched = false;
-                for request in mirroring.out.give_up(|_| true) {
-                    self.answer(request.token, Err(Refusal::no_such_room()));
+                for (request, answer) in mirroring.out.give_up(|_| true) {
+                    self.answer(request.token, answer.unwrap_or_else(|| Err(Refusal::no_such_room())));
                 }
                 self.new_stream();
                 if self.feed.has_readers() {
@@ -214,8 +219,9 @@ impl RoomActor {
         if late.is_empty() {
             return;
         }
-        for request in late {
-            self.answer(request.token, Err(Refusal::unavailable("the room's owner can't be reached now")));
+        for (request, answer) in late {
+            let too_late = || Err(Refusal::unavailable("the room's owner can't be reached now"));
+            self.answer(request.token, answer.unwrap_or_else(too_late));
         }
         self.new_stream();
         self.watch(ctx);

@@ -92,7 +92,7 @@ pub struct RoomActor {
     request_bytes: usize,
     sweeping: bool,
     local: LocalUsers,
-    /// Nodes with a mirror that wait for this node to open the room.
+    /// Nodes with a mirror that wait for this node to open the room, or have not watched again since it did.
     waiting_peers: Vec<NodeId>,
     answers: HubAnswers,
     fresh: Vec<Arc<[Arc<LogEntry>]>>,
@@ -318,7 +318,10 @@ impl RoomActor {
     /// Takes the role that fits the present owner; what is held goes along.
     fn take_role(&mut self, ctx: &mut Context<Self>) {
         if !self.is_mine() {
-            self.waiting_peers.clear();
+            // Where their view of the owner never changed, only this makes them watch again.
+            for peer in std::mem::take(&mut self.waiting_peers) {
+                self.tell(&peer, PeerMessage::NotOwner);
+            }
         }
         match self.owner.clone() {
             None => self.role = Role::Unowned,

@@ -18,7 +18,7 @@ use crate::domain::presence::{Activity, Presence};
 use crate::domain::rules::{self, People};
 use crate::domain::stream::{StreamIn, Taken};
 use crate::entry::Entry;
-use crate::ids::{Epoch, Millis, NodeId, UserId};
+use crate::ids::{Epoch, Millis, NodeId, Seq, UserId};
 use crate::limits::RING_PRELOAD;
 use crate::ports::{Appended, OpenedRoom, RoomAppend, RoomNo, StoreError};
 use crate::protocol::{self, Encoding};
@@ -33,7 +33,7 @@ const ACTIVITY_EVERY: Duration = Duration::from_millis(250);
 /// Presence waits this long for more, so that a storm of joins is told as one.
 const PRESENCE_GATHERS: Duration = Duration::from_millis(100);
 
-type Answered = Result<Reply, Refusal>;
+pub(super) type Answered = Result<Reply, Refusal>;
 
 pub(super) struct Owning {
     pub(super) owner: Owner<Token>,
@@ -81,6 +81,12 @@ impl Owning {
 
     pub(super) fn leave(&mut self) {
         self.state = Leaving::Lost;
+    }
+
+    /// Whether a mirror knows of entries that this owner does not: then another node has opened the room since. (An
+    /// append under way finds out by itself.)
+    fn is_behind(&self, head: Seq) -> bool {
+        head > self.owner.room().head && !self.owner.is_appending()
     }
 
     pub(super) fn is_idle(&self) -> bool {
@@ -149,8 +155,8 @@ impl RoomActor {
         self.feed.reload(opened.room.head, opened.recent);
         self.role = Role::Owner(Box::new(owning));
         // Their streams ended with the former role: they open new ones.
-        for peer in std::mem::take(&mut self.waiting_peers) {
-            self.tell(&peer, PeerMessage::Rewatch);
+        for peer in &self.waiting_peers {
+            self.tell(peer, PeerMessage::Rewatch);
         }
         for user in strangers {
             self.feed.evict(Some(&user), Eviction::Kicked);
@@ -239,7 +245,9 @@ impl RoomActor {
     /// Stops being the owner; what is queued is held for whoever comes next.
     pub(super) fn give_up_ownership(&mut self) {
         if let Role::Owner(owning) = std::mem::replace(&mut self.role, Role::Unowned) {
-            self.waiting_peers = owning.peers.into_keys().collect();
+            let strayed =
+                owning.peers.into_keys().filter(|peer| !self.waiting_peers.contains(peer)).collect::<Vec<_>>();
+            self.waiting_peers.extend(strayed);
             let (requests, ready) = owning.owner.into_requests();
             for effect in ready {
                 if let Effect::Answer(token, result) = effect {
@@ -260,6 +268,13 @@ impl RoomActor {
         self.cx.metrics.room_requests.dec();
         self.requests -= 1;
         self.request_bytes -= request.token.weight;
+    }
+
+    /// Another node opened the room after this one: it is read again.
+    fn superseded(&mut self, ctx: &mut Context<Self>) {
+        tracing::info!(room.id = %self.id, "room.superseded");
+        self.give_up_ownership();
+        self.open(ctx);
     }
 
     /// The cluster hands the room over: no new append, and say so when the one under way is done.
@@ -337,7 +352,12 @@ impl RoomActor {
             return;
         };
         match message {
-            PeerMessage::Watch { stream, have, users } => {
+            PeerMessage::Watch { head, .. } if owning.is_behind(head) => {
+                self.superseded(ctx);
+                self.asked_too_early(from, ctx);
+            }
+            PeerMessage::Watch { stream, have, users, .. } => {
+                self.waiting_peers.retain(|peer| *peer != from);
                 if owning.peers.get(&from).is_none_or(|peer| peer.stream != stream) {
                     owning.peers.insert(from.clone(), StreamIn::new(stream));
                 }
@@ -354,6 +374,8 @@ impl RoomActor {
                 }
                 self.hint_later(ctx);
             }
+            // The mirror keeps it and asks whoever comes next; held here it would overtake the ones before it.
+            PeerMessage::Ask { .. } if owning.releasing() => {}
             PeerMessage::Ask { stream, n, have, caller, command } => {
                 let Some(peer) = owning.peers.get_mut(&from).filter(|peer| peer.stream == stream) else {
                     return self.tell(&from, PeerMessage::Rewatch);
@@ -375,6 +397,7 @@ impl RoomActor {
                 self.hint_later(ctx);
             }
             PeerMessage::Unwatch => {
+                self.waiting_peers.retain(|peer| *peer != from);
                 owning.peers.remove(&from);
                 owning.presence.drop_node(&from);
                 self.hint_later(ctx);
@@ -409,6 +432,7 @@ impl RoomActor {
     }
 
     pub(super) fn node_lost(&mut self, node: &NodeId, ctx: &mut Context<Self>) {
+        self.waiting_peers.retain(|peer| peer != node);
         if let Role::Owner(owning) = &mut self.role {
             owning.peers.remove(node);
             owning.presence.drop_node(node);
@@ -420,7 +444,8 @@ impl RoomActor {
     /// Something of that node's (`None`: any node's) is missing here: its mirror says again who is there and what is open.
     pub(super) fn ask_mirrors_again(&self, node: Option<&NodeId>) {
         if let Role::Owner(owning) = &self.role {
-            for peer in owning.peers.keys().filter(|peer| node.is_none_or(|node| node == *peer)) {
+            let peers = owning.peers.keys().chain(&self.waiting_peers);
+            for peer in peers.filter(|peer| node.is_none_or(|node| node == *peer)) {
                 self.tell(peer, PeerMessage::Rewatch);
             }
         }

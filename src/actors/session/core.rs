@@ -107,6 +107,8 @@ pub enum Asked {
     Leave,
     Subscribe {
         wish: Wish,
+        /// The store was asked whether the place wished for is really past the head.
+        verified: bool,
         /// `ref`s of `unsubscribe`s that came behind it.
         unsubscribes: Vec<Option<u64>>,
     },

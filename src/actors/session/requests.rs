@@ -83,7 +83,7 @@ impl Session {
             From::After(seq) => Wish::After(seq),
             From::Last(count) => Wish::Last(count),
         };
-        let kind = Asked::Subscribe { wish, unsubscribes: Vec::new() };
+        let kind = Asked::Subscribe { wish, verified: false, unsubscribes: Vec::new() };
         self.ask(reference, room, Command::Admit { subscribe: true }, kind);
     }
 
