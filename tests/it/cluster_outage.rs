@@ -102,6 +102,7 @@ async fn postgres_may_stop_and_come_back() {
     println!("refused after {:?}", begun.elapsed());
     assert!(begun.elapsed() < Duration::from_secs(8), "{:?}", begun.elapsed());
     load.goes_on_for(AWAY).await;
+    assert_eq!(cluster.nodes[0].metric("roundtable_store_up").await, 0.0);
     cluster.postgres().start_again().await;
     let back = load.first_ack_after(Instant::now()).await;
     println!("first acknowledgement {back:?} after PostgreSQL was back");
@@ -136,6 +137,7 @@ async fn a_node_cut_off_from_redis_gives_up_its_rooms_and_comes_back() {
     cut.redis.set_both(Flow::Drop);
     let ready = format!("{}/readyz", cluster.nodes[0].admin());
     until("the cut off node is not ready", || async { (node::status(&ready).await == Some(503)).then_some(()) }).await;
+    assert!(cluster.nodes[0].metric("roundtable_lease_losses_total").await >= 1.0);
     load.until_acks(50).await;
     let view = cluster.nodes[1].owner_of(&room).await.expect("an owner");
     assert_ne!(view, cluster.nodes[0].id().await, "it owned the room and can't any more");

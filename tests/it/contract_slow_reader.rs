@@ -52,6 +52,7 @@ async fn fifty_megabytes_pass_a_reader_that_does_not_read() {
     }
     let growth = node.rss_bytes().saturating_sub(before);
     println!("memory grew by {} KiB while {} MiB passed a reader that took nothing", growth >> 10, passed >> 20);
+    assert!(node.metric("roundtable_cursor_pauses_total").await >= 1.0, "its cursor has paused");
     assert!(growth < GROWTH_BYTES, "{growth} bytes");
     // It reads again, and is live again: every entry once, in order (which `Person` checks in passing).
     slow.sees_entry("lobby", head).await;
