@@ -54,6 +54,8 @@ pub enum ToRoom {
     /// A subscription is over: exactly one for each `Admitted` to an `Admit {subscribe: true}`, whatever ended it (the
     /// client, the session's end before or after the answer, a second subscribe, an `Evict`).
     Unsubscribed { hub: HubIndex, caller: Caller },
+    /// The store has this entry, so the log goes at least so far, whatever the room knows.
+    Behind { head: Seq },
     /// Answer to [`ToHub::Release`]: whether this hub let go of its handle.
     Released { hub: HubIndex, token: u64, released: bool },
 }

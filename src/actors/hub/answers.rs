@@ -165,7 +165,7 @@ impl Hub {
             let page = store.page(&room, Range::After(after - 1), 1, 1).await;
             let Some(hub) = Hub::current() else { return };
             if !matches!(&page, Ok(page) if page.entries.is_empty()) {
-                hub.not_admitted(&room, caller);
+                hub.not_admitted(&room, caller, page.is_ok().then_some(after));
                 answer.result = Err(Refusal::unavailable("the room is being taken over"));
             }
             hub.answers(&room, vec![answer]);
@@ -173,11 +173,15 @@ impl Hub {
         });
     }
 
-    /// Tells a room that what it admitted is refused all the same.
-    fn not_admitted(&self, id: &RoomId, caller: Option<Caller>) {
+    /// Tells a room that what it admitted is refused all the same, and how far the log is known to go.
+    fn not_admitted(&self, id: &RoomId, caller: Option<Caller>, head: Option<Seq>) {
         let mut state = self.state.borrow_mut();
-        if let (Some(caller), Some((slot, _))) = (caller, state.known_room(id)) {
+        let Some((slot, _)) = state.known_room(id) else { return };
+        if let Some(caller) = caller {
             self.unsubscribed(&mut state, slot, caller);
+        }
+        if let Some(head) = head {
+            let _ = self.to_room(&mut state, slot, ToRoom::Behind { head });
         }
     }
 

@@ -3,6 +3,8 @@
 //!
 //! Invariants: each request is answered exactly once; a request that can't be served yet is held, in order, within
 //! `ROOM_REQUESTS`, `ROOM_REQUEST_BYTES` and `REQUEST_DEADLINE_MS`; a change of role takes the held ones along.
+//!
+//! The rules here are written down a second time in `tests/it/sim/room`, for the simulation: change both.
 
 pub mod feed;
 mod mirroring;
@@ -313,6 +315,18 @@ impl RoomActor {
         self.feed.send(hub, ToHub::Fetched { room, after, entries, head });
     }
 
+    /// An owner that does not know of an entry is none any more; a mirror tells the owner so.
+    fn behind(&mut self, head: Seq, ctx: &mut Context<Self>) {
+        match &self.role {
+            Role::Owner(owning) if owning.is_behind(head) => self.superseded(ctx),
+            Role::Mirror(_) if head > self.feed.head() => {
+                self.feed.advance(head);
+                self.watch(ctx);
+            }
+            _ => {}
+        }
+    }
+
     // ------------------------------------------------------------------------------------------- change of role
 
     /// Takes the role that fits the present owner; what is held goes along.
@@ -414,6 +428,7 @@ impl Handler<ToRoom> for RoomActor {
             ToRoom::Signal { caller, signal } => self.signal(caller, signal, ctx),
             ToRoom::Fetch { hub, after, max_bytes } => self.fetch(hub, after, max_bytes, ctx),
             ToRoom::Unsubscribed { hub, caller } => self.unsubscribed(hub, &caller.user, ctx),
+            ToRoom::Behind { head } => self.behind(head, ctx),
             ToRoom::Released { token, released, .. } => self.released(token, released),
         }
         self.flush();

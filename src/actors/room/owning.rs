@@ -85,7 +85,7 @@ impl Owning {
 
     /// Whether a mirror knows of entries that this owner does not: then another node has opened the room since. (An
     /// append under way finds out by itself.)
-    fn is_behind(&self, head: Seq) -> bool {
+    pub(super) fn is_behind(&self, head: Seq) -> bool {
         head > self.owner.room().head && !self.owner.is_appending()
     }
 
@@ -271,7 +271,7 @@ impl RoomActor {
     }
 
     /// Another node opened the room after this one: it is read again.
-    fn superseded(&mut self, ctx: &mut Context<Self>) {
+    pub(super) fn superseded(&mut self, ctx: &mut Context<Self>) {
         tracing::info!(room.id = %self.id, "room.superseded");
         self.give_up_ownership();
         self.open(ctx);

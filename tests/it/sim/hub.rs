@@ -248,7 +248,7 @@ impl Hub {
         &mut self,
         room: RoomIx,
         (conn, corr, user): (Conn, u32, UserId),
-        head: Seq,
+        (seq, head): (Seq, Seq),
         there: Option<bool>,
         cx: &mut HubCx,
     ) {
@@ -256,6 +256,9 @@ impl Hub {
             Ok(Reply::Admitted { role: None, head, oldest: 1, online: 0 })
         } else {
             cx.out.push(HubOut::Room(room, ToRoom::Unsubscribed { user }));
+            if there.is_some() {
+                cx.out.push(HubOut::Room(room, ToRoom::Behind { head: seq }));
+            }
             Err(Refusal::unavailable("the room is being taken over"))
         };
         self.answer(room, conn, corr, result, cx);

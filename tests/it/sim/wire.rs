@@ -46,6 +46,7 @@ pub enum ToRoom {
     Ask { session: Conn, corr: u32, caller: Caller, command: Command },
     Fetch { after: Seq },
     Unsubscribed { user: UserId },
+    Behind { head: Seq },
 }
 
 /// `actors::messages::RoomControl`, as far as the world makes use of it.

@@ -47,7 +47,7 @@ pub enum AtNode {
     Verified {
         room: RoomIx,
         of: (Conn, u32, UserId),
-        head: u64,
+        heads: (u64, u64),
         there: Option<bool>,
     },
     Probe,
@@ -310,8 +310,8 @@ impl World {
                 self.in_room(ix, room, |room, cx| room.on_store(message, cx));
             }
             AtNode::Up(conn, up) => self.in_hub(ix, |hub, cx| hub.up(conn, up, cx)),
-            AtNode::Verified { room, of, head, there } => {
-                self.in_hub(ix, |hub, cx| hub.verified(room, of, head, there, cx));
+            AtNode::Verified { room, of, heads, there } => {
+                self.in_hub(ix, |hub, cx| hub.verified(room, of, heads, there, cx));
             }
             AtNode::Drained(conn) => self.in_hub(ix, |hub, cx| hub.drained(conn, cx)),
             AtNode::Probe => {
@@ -392,7 +392,7 @@ impl World {
                     let there = fate.unknown.is_none().then(|| self.history.logs[room].head() >= seq);
                     let wait = fate.unknown.or(fate.done).unwrap_or(1);
                     let of = (conn, corr, user);
-                    self.later(wait, Event::At(ix, AtNode::Verified { room, of, head, there }));
+                    self.later(wait, Event::At(ix, AtNode::Verified { room, of, heads: (seq, head), there }));
                 }
                 HubOut::Push(conn, down) => self.push(conn, down),
                 HubOut::Timer(wait, timer) => self.later(wait, Event::At(ix, AtNode::HubTimer(timer))),

@@ -40,7 +40,7 @@ impl Room {
         }
     }
 
-    fn watch(&mut self, cx: &mut Cx) {
+    pub(super) fn watch(&mut self, cx: &mut Cx) {
         let users = self.users();
         let Role::Mirror(mirroring) = &mut self.role else { return };
         mirroring.watched = false;

@@ -182,6 +182,17 @@ impl Room {
         cx.out.push(Out::Hub(ToHub::Fetched { after, entries, head: self.feed.head() }));
     }
 
+    fn behind(&mut self, head: u64, cx: &mut Cx) {
+        match &self.role {
+            Role::Owner(owning) if owning.is_behind(head) => self.superseded(cx),
+            Role::Mirror(_) if head > self.feed.head() => {
+                self.feed.advance(head, cx.out);
+                self.watch(cx);
+            }
+            _ => {}
+        }
+    }
+
     // ------------------------------------------------------------------------------------------- change of role
 
     fn take_role(&mut self, cx: &mut Cx) {
@@ -256,6 +267,7 @@ impl Room {
             }
             ToRoom::Fetch { after } => self.fetch(after, cx),
             ToRoom::Unsubscribed { user } => self.unsubscribed(&user),
+            ToRoom::Behind { head } => self.behind(head, cx),
         }
         self.flush(cx);
     }

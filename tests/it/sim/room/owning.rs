@@ -45,7 +45,7 @@ impl Owning {
         self.state = Leaving::Lost;
     }
 
-    fn is_behind(&self, head: Seq) -> bool {
+    pub(super) fn is_behind(&self, head: Seq) -> bool {
         head > self.owner.room().head && !self.owner.is_appending()
     }
 }
@@ -165,7 +165,7 @@ impl Room {
         }
     }
 
-    fn superseded(&mut self, cx: &mut Cx) {
+    pub(super) fn superseded(&mut self, cx: &mut Cx) {
         self.give_up_ownership(cx);
         self.open(cx);
     }
