@@ -75,7 +75,7 @@ async fn a_frozen_owner_that_comes_back_writes_nothing() {
     let load = Load::start(cluster.ws_urls(), &room, 4, 3).await;
     let frozen = Instant::now();
     cluster.nodes[2].freeze();
-    load.goes_on_for(Duration::from_secs(5)).await;
+    load.goes_on_for(Duration::from_secs(15)).await;
     let pause = load.first_ack_after(frozen + Duration::from_millis(500)).await;
     cluster.nodes[2].thaw();
     load.until_acks(60).await;
