@@ -1,6 +1,7 @@
 //! What the server says, apart from log entries.
 //!
-//! Field names and their absence follow the contract: what is optional is left out, `role` and `seq` alone may be null.
+//! Field names and their absence follow the contract: what is optional is left out; `role`, `seq` and a user's `name`
+//! alone may be null.
 
 use bytes::Bytes;
 use serde::ser::SerializeMap;
@@ -16,7 +17,7 @@ use crate::refusal::Refusal;
 pub enum ServerFrame {
     Welcome {
         user: UserId,
-        /// Left out where the user has none.
+        /// Null where the user has none.
         name: Option<String>,
         session: String,
         node: NodeId,
@@ -232,7 +233,7 @@ impl ServerFrame {
 #[derive(Serialize)]
 struct Person<'a> {
     id: &'a UserId,
-    #[serde(skip_serializing_if = "Option::is_none")]
+    /// Null where they have none, as over HTTP.
     name: Option<&'a str>,
 }
 
