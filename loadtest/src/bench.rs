@@ -9,11 +9,11 @@ use clap::{Args, ValueEnum};
 use serde_json::{Value, json};
 
 use crate::broadcast;
-use crate::cluster::{Programs, Store, Subject, Usage};
 use crate::fail::{Fail, Result};
 use crate::idle;
-use crate::report::{Report, Table, median, quantile_ms};
+use crate::report::table::{Report, Table, median, quantile_ms};
 use crate::sends::{self, Pace, Senders};
+use crate::stack::{Programs, Store, Subject, Usage};
 use crate::sys;
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]

@@ -7,12 +7,12 @@ use std::time::{Duration, Instant};
 
 use hdrhistogram::Histogram;
 
-use crate::client::{Fleet, Scenario};
-use crate::cluster::{Subject, Usage};
 use crate::enter::{Visitor, enter};
 use crate::fail::{Fail, Result};
+use crate::net::fleet::{Fleet, Scenario};
+use crate::net::wire;
 use crate::proc::Memory;
-use crate::wire;
+use crate::stack::{Subject, Usage};
 
 /// What is sent to whom.
 #[derive(Clone, Copy, Debug, serde::Serialize)]

@@ -4,10 +4,10 @@
 use std::net::SocketAddr;
 use std::time::{Duration, Instant};
 
-use crate::client::{Fleet, Scenario};
 use crate::fail::{Fail, Result};
-use crate::token::Mint;
-use crate::wire;
+use crate::net::fleet::{Door, Fleet, Scenario};
+use crate::net::token::Mint;
+use crate::net::wire;
 
 /// One session to bring in; rooms are numbers in the list given to [`enter`].
 pub struct Visitor {
@@ -160,7 +160,7 @@ pub fn enter(
     let mut started = 0;
     while entrance.done < visitors.len() {
         while started < visitors.len() && started - entrance.done < at_once {
-            fleet.connect(visitors[started].server)?;
+            fleet.connect(&Door::roundtable(visitors[started].server))?;
             started += 1;
         }
         let now = Instant::now();

@@ -3,12 +3,12 @@
 
 use std::time::{Duration, Instant};
 
-use crate::client::{Fleet, Scenario};
-use crate::cluster::Subject;
 use crate::enter::{Visitor, enter};
 use crate::fail::{Fail, Result};
+use crate::net::fleet::{Fleet, Scenario};
+use crate::net::wire;
 use crate::proc::Memory;
-use crate::wire;
+use crate::stack::Subject;
 
 /// How many sessions, in rooms of how many.
 #[derive(Clone, Copy, Debug, serde::Serialize)]

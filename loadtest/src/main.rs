@@ -5,21 +5,18 @@
 
 mod bench;
 mod broadcast;
-mod child;
-mod client;
 mod clock;
-mod cluster;
+mod crowd;
 mod enter;
 mod fail;
-mod http;
 mod idle;
+mod net;
 mod proc;
 mod raw;
 mod report;
 mod sends;
+mod stack;
 mod sys;
-mod token;
-mod wire;
 
 use std::process::ExitCode;
 

@@ -10,8 +10,8 @@ use std::time::Duration;
 
 use crate::clock;
 use crate::fail::Result;
+use crate::net::wire;
 use crate::sys::{self, Epoll, READ, WRITE};
-use crate::wire;
 
 const LISTENER: usize = usize::MAX;
 

@@ -9,11 +9,11 @@ use std::time::{Duration, Instant};
 use hdrhistogram::Histogram;
 
 use crate::broadcast::histogram;
-use crate::client::{Fleet, Scenario};
-use crate::cluster::{Subject, Usage};
 use crate::enter::{Visitor, enter};
 use crate::fail::{Fail, Result};
-use crate::wire;
+use crate::net::fleet::{Fleet, Scenario};
+use crate::net::wire;
+use crate::stack::{Subject, Usage};
 
 /// How the load is paced.
 #[derive(Clone, Copy, Debug)]

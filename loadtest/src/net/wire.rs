@@ -9,6 +9,7 @@ use base64::engine::general_purpose::STANDARD;
 use memchr::memmem::{self, Finder};
 use sha1::{Digest, Sha1};
 
+pub const CONTINUATION: u8 = 0;
 pub const TEXT: u8 = 1;
 pub const CLOSE: u8 = 8;
 pub const PING: u8 = 9;
@@ -26,11 +27,13 @@ pub fn accept(key: &str) -> String {
     STANDARD.encode(hash.finalize())
 }
 
-/// The client's upgrade request. No compression is offered: its cost is not what is measured.
-pub fn upgrade_request(host: &str) -> String {
+/// A client's upgrade request for `path`; `headers` are further whole lines, each with its line end. No compression is
+/// offered: its cost is not what is measured.
+pub fn upgrade_request(host: &str, path: &str, protocol: Option<&str>, headers: &str) -> String {
+    let protocol = protocol.map(|name| format!("Sec-WebSocket-Protocol: {name}\r\n")).unwrap_or_default();
     format!(
-        "GET /ws HTTP/1.1\r\nHost: {host}\r\nUpgrade: websocket\r\nConnection: Upgrade\r\nSec-WebSocket-Version: 13\r\n\
-         Sec-WebSocket-Key: {KEY}\r\nSec-WebSocket-Protocol: roundtable.v1.json\r\n\r\n"
+        "GET {path} HTTP/1.1\r\nHost: {host}\r\nUpgrade: websocket\r\nConnection: Upgrade\r\n\
+         Sec-WebSocket-Version: 13\r\nSec-WebSocket-Key: {KEY}\r\n{protocol}{headers}\r\n"
     )
 }
 

@@ -2,6 +2,8 @@
 //! already. Everything that is started here listens on a free loopback port, keeps its files in a temporary directory
 //! and ends with its value.
 
+pub mod child;
+
 use std::fs;
 use std::net::{Ipv4Addr, SocketAddr, TcpListener};
 use std::os::unix::fs::{PermissionsExt, chown};
@@ -10,12 +12,12 @@ use std::path::{Path, PathBuf};
 use std::process::Command;
 use std::time::Duration;
 
-use crate::child::{Child, TempDir};
 use crate::fail::{Fail, Result};
-use crate::http;
+use crate::net::http;
+use crate::net::token::Mint;
 use crate::proc::{self, Cpu, Memory};
+use crate::stack::child::{Child, TempDir};
 use crate::sys;
-use crate::token::Mint;
 
 const PATIENCE: Duration = Duration::from_secs(60);
 
@@ -31,6 +33,16 @@ pub struct Programs {
     pub roundtable: PathBuf,
     pub postgres_bin: Option<PathBuf>,
     pub redis: PathBuf,
+}
+
+/// Process ids by part, for their CPU and memory.
+#[derive(Clone, Debug, Default)]
+pub struct Parts {
+    pub nodes: Vec<u32>,
+    pub store: Vec<u32>,
+    pub bus: Vec<u32>,
+    /// Admin listeners of the nodes, where known, for their `/metrics`.
+    pub admin: Vec<SocketAddr>,
 }
 
 /// Something that serves the protocol, with the processes behind it.
