@@ -5,6 +5,7 @@
 
 mod bench;
 mod broadcast;
+mod checker;
 mod clock;
 mod crowd;
 mod enter;
@@ -17,6 +18,7 @@ mod report;
 mod sends;
 mod stack;
 mod sys;
+mod usage;
 
 use std::process::ExitCode;
 
@@ -35,12 +37,16 @@ enum Command {
     Bench(Box<bench::Options>),
     /// Serve as the bare broadcaster that `bench` compares with; prints its port
     RawServer,
+    /// Play a share of a run's people; started by the other commands
+    #[command(hide = true)]
+    Worker,
 }
 
 fn main() -> ExitCode {
     let result = match Cli::parse().command {
         Command::Bench(options) => bench::run(&options),
         Command::RawServer => raw::serve(),
+        Command::Worker => crowd::worker::run(),
     };
     match result {
         Ok(()) => ExitCode::SUCCESS,
