@@ -15,8 +15,20 @@ pub fn call(
     token: Option<&str>,
     body: &str,
 ) -> std::io::Result<(u16, String)> {
-    let mut socket = TcpStream::connect_timeout(&server, TIMEOUT)?;
-    socket.set_read_timeout(Some(TIMEOUT))?;
+    call_within(TIMEOUT, server, method, path, token, body)
+}
+
+/// The same with another bound for the connection and for each piece of the answer.
+pub fn call_within(
+    timeout: Duration,
+    server: SocketAddr,
+    method: &str,
+    path: &str,
+    token: Option<&str>,
+    body: &str,
+) -> std::io::Result<(u16, String)> {
+    let mut socket = TcpStream::connect_timeout(&server, timeout)?;
+    socket.set_read_timeout(Some(timeout))?;
     let authorization = token.map(|token| format!("Authorization: Bearer {token}\r\n")).unwrap_or_default();
     let content_type = if body.is_empty() { "" } else { "Content-Type: application/json\r\n" };
     let request = format!(
