@@ -35,6 +35,8 @@ struct Cli {
 enum Command {
     /// Measure sessions, deliveries and durable sends on this machine
     Bench(Box<bench::Options>),
+    /// Start a private cluster and keep it until Ctrl-C
+    Cluster(Box<stack::command::Options>),
     /// Serve as the bare broadcaster that `bench` compares with; prints its port
     RawServer,
     /// Play a share of a run's people; started by the other commands
@@ -45,6 +47,7 @@ enum Command {
 fn main() -> ExitCode {
     let result = match Cli::parse().command {
         Command::Bench(options) => bench::run(&options),
+        Command::Cluster(options) => stack::command::run(&options),
         Command::RawServer => raw::serve(),
         Command::Worker => crowd::worker::run(),
     };

@@ -10,25 +10,32 @@ const TIMEOUT: Duration = Duration::from_secs(10);
 const MOST_BYTES: usize = 16 << 20;
 
 /// Status and body of one call on a connection of its own.
-pub fn call(
+pub fn call(server: SocketAddr, method: &str, path: &str, token: Option<&str>, body: &str) -> io::Result<(u16, String)> {
+    call_within(TIMEOUT, server, method, path, token, body)
+}
+
+/// The same with another bound for the connection and for each piece of the answer.
+pub fn call_within(
+    timeout: Duration,
     server: SocketAddr,
     method: &str,
     path: &str,
     token: Option<&str>,
     body: &str,
 ) -> io::Result<(u16, String)> {
-    Kept::new(server).call(method, path, token, body)
+    Kept { timeout, ..Kept::new(server) }.call(method, path, token, body)
 }
 
 /// A connection that is kept between calls, and made anew where it was lost.
 pub struct Kept {
     server: SocketAddr,
+    timeout: Duration,
     stream: Option<BufReader<TcpStream>>,
 }
 
 impl Kept {
     pub fn new(server: SocketAddr) -> Self {
-        Self { server, stream: None }
+        Self { server, timeout: TIMEOUT, stream: None }
     }
 
     /// Status and body of the answer. After an error the next call connects anew.
@@ -36,10 +43,10 @@ impl Kept {
         let mut stream = match self.stream.take() {
             Some(stream) => stream,
             None => {
-                let socket = TcpStream::connect_timeout(&self.server, TIMEOUT)?;
+                let socket = TcpStream::connect_timeout(&self.server, self.timeout)?;
                 socket.set_nodelay(true)?;
-                socket.set_read_timeout(Some(TIMEOUT))?;
-                socket.set_write_timeout(Some(TIMEOUT))?;
+                socket.set_read_timeout(Some(self.timeout))?;
+                socket.set_write_timeout(Some(self.timeout))?;
                 BufReader::new(socket)
             }
         };
