@@ -15,6 +15,7 @@ mod net;
 mod proc;
 mod raw;
 mod report;
+mod scenario;
 mod sends;
 mod stack;
 mod sys;
@@ -23,6 +24,8 @@ mod usage;
 use std::process::ExitCode;
 
 use clap::{Parser, Subcommand};
+
+use crate::report::Status;
 
 #[derive(Parser)]
 #[command(version, about = "Load and measurement for Roundtable", disable_help_subcommand = true)]
@@ -35,6 +38,8 @@ struct Cli {
 enum Command {
     /// Measure sessions, deliveries and durable sends on this machine
     Bench(Box<bench::Options>),
+    /// Put a load on Roundtable, measure it, and judge every history
+    Run(Box<scenario::command::Options>),
     /// Start a private cluster and keep it until Ctrl-C
     Cluster(Box<stack::command::Options>),
     /// Serve as the bare broadcaster that `bench` compares with; prints its port
@@ -45,14 +50,16 @@ enum Command {
 }
 
 fn main() -> ExitCode {
+    let held = |()| Status::Held;
     let result = match Cli::parse().command {
-        Command::Bench(options) => bench::run(&options),
-        Command::Cluster(options) => stack::command::run(&options),
-        Command::RawServer => raw::serve(),
-        Command::Worker => crowd::worker::run(),
+        Command::Run(options) => scenario::command::run(&options),
+        Command::Bench(options) => bench::run(&options).map(held),
+        Command::Cluster(options) => stack::command::run(&options).map(held),
+        Command::RawServer => raw::serve().map(held),
+        Command::Worker => crowd::worker::run().map(held),
     };
     match result {
-        Ok(()) => ExitCode::SUCCESS,
+        Ok(status) => ExitCode::from(status.exit_code()),
         Err(fail) => {
             eprintln!("{fail}");
             ExitCode::from(fail.exit_code())

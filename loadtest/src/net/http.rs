@@ -10,7 +10,13 @@ const TIMEOUT: Duration = Duration::from_secs(10);
 const MOST_BYTES: usize = 16 << 20;
 
 /// Status and body of one call on a connection of its own.
-pub fn call(server: SocketAddr, method: &str, path: &str, token: Option<&str>, body: &str) -> io::Result<(u16, String)> {
+pub fn call(
+    server: SocketAddr,
+    method: &str,
+    path: &str,
+    token: Option<&str>,
+    body: &str,
+) -> io::Result<(u16, String)> {
     call_within(TIMEOUT, server, method, path, token, body)
 }
 
