@@ -281,10 +281,8 @@ impl Y {
             }
             Scale::Log => {
                 let decades = self.low.floor() as i32..=self.high.ceil() as i32;
-                let each: &[f64] = match self.high - self.low {
-                    few if few <= 2.2 => &[1.0, 2.0, 5.0],
-                    _ => &[1.0],
-                };
+                let room = (self.bottom - self.top) / (self.high - self.low);
+                let each: &[f64] = if room >= 55.0 { &[1.0, 2.0, 5.0] } else { &[1.0] };
                 let within = |tick: &f64| (self.low - 1e-9..=self.high + 1e-9).contains(&tick.log10());
                 decades.flat_map(|n| each.iter().map(move |m| m * 10f64.powi(n))).filter(within).collect()
             }
@@ -408,6 +406,8 @@ mod tests {
         assert_eq!(y.ticks(), [0.0, 2_000.0, 4_000.0, 6_000.0]);
         let y = Y::over(&[0.03, 870.0], Scale::Log, 0.0, 100.0);
         assert_eq!(y.ticks(), [0.1, 1.0, 10.0, 100.0, 1_000.0]);
+        let y = Y::over(&[0.03, 0.4], Scale::Log, 0.0, 100.0);
+        assert_eq!(y.ticks(), [0.02, 0.05, 0.1, 0.2, 0.5]);
         assert_eq!(time_ticks(130.0).last(), Some(&120.0));
         assert!(time_ticks(14_400.0).len() <= 13);
         assert_eq!([0, 1, 2, 3, 5].map(percentile), ["0 %", "90 %", "99 %", "99.9 %", "99.999 %"]);
