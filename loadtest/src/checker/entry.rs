@@ -47,12 +47,12 @@ pub fn visit<'a>(json: &'a [u8], mut each: impl FnMut(Entry<'a>)) -> bool {
 fn object(bytes: &[u8]) -> Option<usize> {
     let (mut at, mut depth) = (0, 0usize);
     loop {
-        at += memchr::memchr3(b'"', b'{', b'}', &bytes[at..])?;
+        at += memchr::memchr3(b'"', b'{', b'}', bytes.get(at..)?)?;
         match bytes[at] {
             b'{' => depth += 1,
             b'}' => depth -= 1,
             _ => loop {
-                at += 1 + memchr::memchr2(b'"', b'\\', &bytes[at + 1..])?;
+                at += 1 + memchr::memchr2(b'"', b'\\', bytes.get(at + 1..)?)?;
                 if bytes[at] == b'"' {
                     break;
                 }
