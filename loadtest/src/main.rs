@@ -13,6 +13,7 @@ mod enter;
 mod fail;
 mod http;
 mod idle;
+mod plan;
 mod proc;
 mod raw;
 mod report;
@@ -36,6 +37,8 @@ struct Cli {
 enum Command {
     /// Measure sessions, deliveries and durable sends on this machine
     Bench(Box<bench::Options>),
+    /// Compute the nodes, Redis shards and PostgreSQL that a load needs, from measured unit costs
+    Plan(Box<plan::Options>),
     /// Serve as the bare broadcaster that `bench` compares with; prints its port
     RawServer,
 }
@@ -43,6 +46,7 @@ enum Command {
 fn main() -> ExitCode {
     let result = match Cli::parse().command {
         Command::Bench(options) => bench::run(&options),
+        Command::Plan(options) => plan::run(&options),
         Command::RawServer => raw::serve(),
     };
     match result {
