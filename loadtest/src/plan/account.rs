@@ -61,8 +61,14 @@ pub fn show(value: f64, unit: &str) -> String {
         "B" => bytes(value),
         "B/s" => format!("{}/s", bytes(value)),
         "" => number(value),
+        "cores" | "nodes" | "shards" if value == 1.0 => format!("1 {}", unit.trim_end_matches('s')),
         _ => format!("{} {unit}", number(value)),
     }
+}
+
+/// `1 core`, `2 cores`.
+pub fn counted(value: f64, what: &str) -> String {
+    format!("{} {what}{}", number(value), if value == 1.0 { "" } else { "s" })
 }
 
 /// Four significant digits, none lost of a whole number below a billion; thousands set apart.

@@ -53,7 +53,7 @@ impl Need {
 pub struct Fleet {
     /// Nodes that are enough when the others are dead.
     pub working: u32,
-    /// The same for each need alone.
+    /// The same for each need alone: one more than the most that are too few for it.
     pub alone: Vec<(Need, u32)>,
 }
 
@@ -67,19 +67,19 @@ impl Fleet {
 /// # Errors
 /// Names the need that no fleet meets.
 pub fn smallest(load: &Load, costs: &Costs) -> Result<Fleet> {
-    let mut alone: Vec<(Need, Option<u32>)> = NEEDS.map(|need| (need, None)).to_vec();
+    let mut alone: Vec<(Need, u32)> = NEEDS.map(|need| (need, 1)).to_vec();
     for nodes in 1..=MOST_NODES {
         let demand = Demand::of(nodes.into(), load, costs);
+        // The same with nobody dead: where one node works alone there is no bus, and with the second one there is.
+        let whole = Demand::of(f64::from(nodes) + load.failures, load, costs);
         let mut all = true;
         for (need, enough) in &mut alone {
-            let met = need.is_met(&demand, load);
-            all &= met;
-            if met && enough.is_none() {
-                *enough = Some(nodes);
+            if !(need.is_met(&demand, load) && need.is_met(&whole, load)) {
+                all = false;
+                *enough = nodes + 1;
             }
         }
         if all {
-            let alone = alone.into_iter().map(|(need, enough)| (need, enough.unwrap_or(nodes))).collect();
             return Ok(Fleet { working: nodes, alone });
         }
     }
@@ -139,6 +139,21 @@ mod tests {
         // 2,000 × 700 µs = 1.4 cores, of which a core thread has 0.6; with 3 nodes the fullest has over a third, 0.48.
         let fleet = only("send_core", 700.0);
         assert_eq!((fleet.working, fleet.binds()), (3, Need::CoreThread));
+    }
+
+    #[test]
+    fn a_second_node_brings_a_bus_and_must_fit_too() {
+        // Alone: no bus, nothing to do. With a second one: 2,000 × 2 × (1 − 1/2) requests and answers and 2,000 commits to
+        // the one other node, 4,000 × 1,500 µs = 6 cores for two nodes that may use 2.4 each.
+        let none = Costs::built_in().expect("good");
+        let given: Vec<_> =
+            none.all().iter().map(|(key, ..)| (*key, 0.0)).filter(|(key, _)| *key != "store_most").collect();
+        let with = |us: f64| {
+            let given: Vec<_> = given.iter().map(|(k, v)| (*k, if *k == "envelope_node" { us } else { *v })).collect();
+            smallest(&Load { hours: 0.0, ..load() }, &costs(&given)).expect("fits").working
+        };
+        assert_eq!(with(100.0), 1);
+        assert!(with(1_500.0) > 2, "{}", with(1_500.0));
     }
 
     #[test]

@@ -1,6 +1,6 @@
 //! The steps of the sum as lines: the same arithmetic as [`super::demand`], with the numbers put in.
 
-use super::account::{Account, bytes, number};
+use super::account::{Account, bytes, counted, number};
 use super::costs::{Cost, Costs};
 use super::demand::{BEATS_A_LEASE, Bus, Demand, LOOKS_PER_S, RING_ENTRIES, RING_JSON_BYTES};
 use super::fleet::{Fleet, NEEDS, Need};
@@ -248,8 +248,13 @@ pub fn nodes(account: &mut Account, fleet: &Fleet, demand: &Demand, load: &Load)
         let alone = fleet.alone.iter().find(|(of, _)| *of == need).map_or(fleet.working, |(_, nodes)| *nodes);
         account.step(
             (NODES, need.name()),
-            format!("needs {} of {} in each of {}; for it alone", show(needed), show(there), number(demand.nodes)),
-            (alone.into(), "nodes would do"),
+            format!(
+                "needs {} of {} in each of {}; for it alone",
+                show(needed),
+                show(there),
+                counted(demand.nodes, "node")
+            ),
+            (alone.into(), "would do"),
             &[],
         );
     }

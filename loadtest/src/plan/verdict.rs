@@ -2,7 +2,7 @@
 
 use serde_json::{Value, json};
 
-use super::account::{Account, bytes, number};
+use super::account::{Account, bytes, counted, number};
 use super::costs::Costs;
 use super::demand::{Bus, Demand};
 use super::fleet::{self, Need};
@@ -160,9 +160,9 @@ impl Plan {
         let mut text = self.account.render();
         text += "\nVerdict\n";
         text += &format!(
-            "  {} nodes of {} cores and {} ({} at work, {} may be dead); what asks for most of them: {}\n",
-            number(verdict.nodes.into()),
-            number(self.load.cores),
+            "  {} of {} and {} each ({} at work, {} may be dead); what asks for most of them: {}\n",
+            counted(verdict.nodes.into(), "node"),
+            counted(self.load.cores, "core"),
             bytes(self.load.memory_bytes),
             number(verdict.working_nodes.into()),
             number(self.load.failures),
@@ -174,8 +174,8 @@ impl Plan {
             shards => format!("  Redis Cluster: {} shards\n", number(shards)),
         };
         text += &format!(
-            "  PostgreSQL: {} cores, {}/s of write-ahead log, {} more on disk a day\n",
-            number(verdict.postgres.cores),
+            "  PostgreSQL: {}, {}/s of write-ahead log, {} more on disk a day\n",
+            counted(verdict.postgres.cores, "core"),
             bytes(verdict.postgres.wal_bytes_per_s),
             bytes(verdict.postgres.disk_bytes_per_day)
         );
@@ -328,7 +328,7 @@ mod tests {
         let large = plan(&large, &built_in).expect("fits");
         assert!(large.account.warnings.iter().any(|warning| warning.starts_with("Extrapolated: session_memory")));
         let json = large.json();
-        assert_eq!(json["verdict"]["binds"], "memory");
+        assert_eq!(json["verdict"]["working_nodes"], large.verdict.working_nodes);
         assert!(json["steps"].as_array().is_some_and(|steps| steps.len() > 30));
     }
 }
