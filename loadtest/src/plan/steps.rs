@@ -183,7 +183,7 @@ pub fn node(account: &mut Account, demand: &Demand, load: &Load, costs: &Costs) 
     account.step(
         (MEMORY, "entries in a room's ring, the least of"),
         format!(
-            "min({} entries, {} / ({} + {} B of text), {sends} sends/s / {} rooms × {} h)",
+            "min({} entries, {} / ({} + {} B of text), {sends} sends/s / {} rooms × {} h × 3,600 s)",
             number(RING_ENTRIES),
             bytes(RING_JSON_BYTES),
             bytes(costs.entry_json.value),

@@ -59,15 +59,14 @@ struct World {
 }
 
 impl World {
-    /// Rooms of 2 readers and more, P(size > s) = (2 / s)^`power` up to `most`; readers are anywhere. The same sizes for
+    /// Rooms of these [`sizes`], with readers anywhere; the same ones for
     /// every 125 nodes, so that nothing but the number of nodes differs between sizes of clusters.
-    fn power_law(count: usize, power: f64, most: f64, chance: &mut Chance) -> Self {
+    fn power_law(count: usize, sizes: &[usize], chance: &mut Chance) -> Self {
         let ids = nodes(count, chance);
         let owners = owners(&ids);
         let mut world = Self { nodes: count, rooms: Vec::new(), memberships: Vec::new() };
-        let sizes = sizes(power, most);
         for _ in 0..count / BLOCK {
-            for &size in &sizes {
+            for &size in sizes {
                 world.add((0..size).map(|_| chance.below(count as u64) as usize).collect(), &owners);
             }
         }
@@ -116,7 +115,7 @@ impl World {
     }
 }
 
-/// The rooms of a block of nodes: the law's quantiles, as many as have its memberships.
+/// The rooms of a block of nodes, P(size > s) = (2 / s)^`power` up to `most`: quantiles, as many as have its memberships.
 fn sizes(power: f64, most: f64) -> Vec<usize> {
     let of = |count: usize| -> Vec<usize> {
         let quantile = |i| (i as f64 + 0.5) / count as f64;
@@ -323,10 +322,11 @@ fn bus_traffic_grows_no_faster_than_the_nodes() {
     print_head();
     let mut chance = Chance::new(23);
     for (name, power, most) in [("power 2, ≤ 1,000", 2.0, 1_000.0), ("power 1.2, ≤ 1,000", 1.2, 1_000.0)] {
+        let sizes = sizes(power, most);
         let mut rows = Vec::new();
         for size in SIZES {
             let mut world = || {
-                let world = World::power_law(size, power, most, &mut chance);
+                let world = World::power_law(size, &sizes, &mut chance);
                 count(&world, size * SENDS_A_NODE, Routing::Interested, &mut chance)
             };
             let row = mean(&(0..WORLDS).map(|_| world()).collect::<Vec<_>>());
@@ -361,8 +361,8 @@ fn bus_traffic_grows_no_faster_than_the_nodes() {
 #[test]
 fn telling_everyone_or_keeping_links_alive_would_be_caught() {
     let mut chance = Chance::new(29);
-    let sizes = [125, 250];
-    let worlds = sizes.map(|size| World::power_law(size, 2.0, 1_000.0, &mut chance));
+    let sizes = sizes(2.0, 1_000.0);
+    let worlds = [125, 250].map(|size| World::power_law(size, &sizes, &mut chance));
     let rows = worlds.each_ref().map(|world| count(world, world.nodes, Routing::Everyone, &mut chance));
     assert!(too_steep(&rows, POWER_LAW_MAY).iter().any(|fault| fault.starts_with("all frames")), "{rows:?}");
     let rows = worlds.each_ref().map(|world| {
@@ -377,7 +377,7 @@ fn telling_everyone_or_keeping_links_alive_would_be_caught() {
 #[test]
 fn counting_is_what_the_links_do() {
     let mut chance = Chance::new(31);
-    let world = World::power_law(BLOCK, 1.5, 40.0, &mut chance);
+    let world = World::power_law(BLOCK, &sizes(1.5, 40.0), &mut chance);
     let mut counter = Counter::new(world.nodes);
     let mut links: Vec<Links> = (0..world.nodes).map(|_| Links::default()).collect();
     let (mut frames, mut envelopes) = (vec![0_u32; world.nodes * world.nodes], 0);
