@@ -5,6 +5,7 @@
 
 mod bench;
 mod broadcast;
+mod chaos;
 mod clock;
 mod crowd;
 mod enter;
@@ -35,6 +36,8 @@ enum Command {
     Bench(Box<bench::Options>),
     /// Start a private cluster and keep it until Ctrl-C
     Cluster(Box<stack::command::Options>),
+    /// Break a private cluster in every way under load, and check that nothing was lost
+    Chaos(Box<chaos::command::Options>),
     /// Serve as the bare broadcaster that `bench` compares with; prints its port
     RawServer,
 }
@@ -43,6 +46,7 @@ fn main() -> ExitCode {
     let result = match Cli::parse().command {
         Command::Bench(options) => bench::run(&options),
         Command::Cluster(options) => stack::command::run(&options),
+        Command::Chaos(options) => chaos::command::run(&options),
         Command::RawServer => raw::serve(),
     };
     match result {

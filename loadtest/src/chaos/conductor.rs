@@ -1,0 +1,182 @@
+//! One run of chaos: keeps load and faults going side by side, tells of each fault, and ends in order whatever happens.
+//!
+//! Invariant: at the end every fault is healed and every node ready before the load's session ends, since it waits for
+//! everybody to catch up; where that takes longer than [`HEALED_WITHIN`] it says so and ends all the same.
+
+use std::time::{Duration, Instant};
+
+use crate::chaos::executor::{Drain, Event, Executor};
+use crate::chaos::fault::Kind;
+use crate::chaos::statistics::Happened;
+use crate::crowd::session::Session;
+use crate::fail::Result;
+use crate::report::outcome::Mark;
+use crate::stack::Stack;
+
+/// The contract gives a cluster 3 s after an outage; a fault's waits are counted until then and a little longer.
+const AFTERMATH_S: f64 = 4.0;
+const TICK: Duration = Duration::from_millis(50);
+/// For everything to be ready at the end.
+const HEALED_WITHIN: Duration = Duration::from_secs(120);
+/// The same after Ctrl-C.
+const HEALED_WITHIN_STOPPED: Duration = Duration::from_secs(30);
+
+/// What came of the faults.
+#[derive(Debug, Default)]
+pub struct Course {
+    pub faults: Vec<Happened>,
+    pub drains: Vec<Drain>,
+    pub crashes: u64,
+    /// What the cluster did that it must not do, beside what the checker finds.
+    pub found: Vec<String>,
+}
+
+pub struct Conductor<'a> {
+    stack: &'a mut Stack,
+    session: &'a mut Session,
+    executor: Executor,
+    /// Between the start of the load and that of the schedule, in seconds.
+    offset_s: f64,
+    told: Vec<Told>,
+    found: Vec<String>,
+}
+
+/// A fault that began, with its place in the schedule and in the session's marks.
+struct Told {
+    place: usize,
+    mark: usize,
+    kind: Kind,
+    begun_s: f64,
+    healed_s: Option<f64>,
+    /// Whether its longest wait has been told.
+    closed: bool,
+}
+
+impl<'a> Conductor<'a> {
+    /// The schedule's time begins `offset_s` after the load's.
+    pub fn new(stack: &'a mut Stack, session: &'a mut Session, executor: Executor, offset_s: f64) -> Self {
+        Self { stack, session, executor, offset_s, told: Vec::new(), found: Vec::new() }
+    }
+
+    /// Until `length_s` of the schedule are over, something was found that ends it, or the session ends by itself; then
+    /// heals. The session is left to its end by the caller.
+    ///
+    /// # Errors
+    /// Where the cluster can't be brought on, or the session fails.
+    pub fn run(mut self, length_s: f64) -> Result<Course> {
+        loop {
+            let now_s = self.session.now_s() - self.offset_s;
+            self.step(now_s)?;
+            let over = now_s >= length_s || !self.found.is_empty();
+            if over || !self.session.attend(Instant::now() + TICK)? {
+                break;
+            }
+        }
+        self.heal()?;
+        Ok(self.course())
+    }
+
+    fn step(&mut self, now_s: f64) -> Result<()> {
+        for event in self.executor.step(self.stack, now_s)? {
+            match event {
+                Event::Began(place) => self.began(place),
+                Event::Healed(place) => {
+                    let now_s = self.session.now_s();
+                    if let Some(told) = self.told.iter_mut().find(|told| told.place == place) {
+                        told.healed_s = Some(now_s);
+                        self.session.mark_mut(told.mark).until_s = Some(now_s);
+                    }
+                }
+                Event::Moved => self.session.set_parts(self.stack.parts()),
+                Event::Found(what) => {
+                    self.session.say(&what);
+                    self.found.push(what);
+                }
+            }
+        }
+        let now_s = self.session.now_s();
+        for i in 0..self.told.len() {
+            let told = &self.told[i];
+            if !told.closed && told.healed_s.is_some_and(|healed| now_s >= healed + AFTERMATH_S) {
+                self.close(i);
+            }
+        }
+        Ok(())
+    }
+
+    fn began(&mut self, place: usize) {
+        let fault = *self.executor.fault(place);
+        let begun_s = self.session.now_s();
+        let mut what = fault.action.to_string();
+        if fault.length_s > 0.0 {
+            what += &format!(", {:.1} s", fault.length_s);
+        }
+        self.session.say(&format!("{begun_s:7.1} s  {what}"));
+        let mark = self.session.mark(Mark { at_s: begun_s, until_s: None, what, longest_wait_ms: None });
+        let kind = fault.action.kind();
+        self.told.push(Told { place, mark, kind, begun_s, healed_s: None, closed: false });
+    }
+
+    /// Tells what a fault cost.
+    fn close(&mut self, i: usize) {
+        let wait = self.longest_wait(i);
+        let told = &mut self.told[i];
+        told.closed = true;
+        let Some(healed_s) = told.healed_s else { return };
+        let mark = self.session.mark_mut(told.mark);
+        mark.longest_wait_ms = wait;
+        let wait = wait.map_or_else(|| "no send was due".to_owned(), |ms| format!("longest wait {ms:.0} ms"));
+        let line = format!("{healed_s:7.1} s  healed after {:.1} s, {wait}: {}", healed_s - told.begun_s, mark.what);
+        self.session.say(&line);
+    }
+
+    fn longest_wait(&self, i: usize) -> Option<f64> {
+        let told = &self.told[i];
+        let until_s = told.healed_s.unwrap_or_else(|| self.session.now_s()) + AFTERMATH_S;
+        self.session.longest_wait_ms(told.begun_s, until_s)
+    }
+
+    fn heal(&mut self) -> Result<()> {
+        self.executor.finish();
+        let begun = Instant::now();
+        let mut listening = true;
+        loop {
+            self.step(self.session.now_s() - self.offset_s)?;
+            let late = if crate::sys::stopped() { HEALED_WITHIN_STOPPED } else { HEALED_WITHIN };
+            let waits_for = self.executor.not_ready(self.stack);
+            if self.executor.quiet() && waits_for.is_empty() {
+                break;
+            }
+            if begun.elapsed() > late {
+                self.found.push(format!("not ready {late:?} after the last fault: {}", waits_for.join(", ")));
+                break;
+            }
+            listening = listening && self.session.attend(Instant::now() + TICK)?;
+            if !listening {
+                std::thread::sleep(TICK);
+            }
+        }
+        // What is due now tells whether the last faults are over for the load too.
+        let until = Instant::now() + Duration::from_secs_f64(AFTERMATH_S);
+        while listening && Instant::now() < until && !self.told.iter().all(|told| told.closed) {
+            listening = self.session.attend(Instant::now() + TICK)?;
+            self.step(self.session.now_s() - self.offset_s)?;
+        }
+        Ok(())
+    }
+
+    fn course(mut self) -> Course {
+        let mut faults = Vec::new();
+        for i in 0..self.told.len() {
+            if !self.told[i].closed {
+                self.close(i);
+            }
+            // Sends that still waited when it was told may have waited on.
+            let longest_wait_ms = self.longest_wait(i);
+            let told = &self.told[i];
+            self.session.mark_mut(told.mark).longest_wait_ms = longest_wait_ms;
+            faults.push(Happened { kind: told.kind, begun_s: told.begun_s, healed_s: told.healed_s, longest_wait_ms });
+        }
+        Course { faults, drains: self.executor.drains().to_vec(), crashes: self.executor.crashes(), found: self.found }
+    }
+}
