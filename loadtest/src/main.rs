@@ -6,6 +6,7 @@
 mod bench;
 mod broadcast;
 mod chaos;
+mod checker;
 mod clock;
 mod crowd;
 mod enter;
@@ -18,6 +19,7 @@ mod report;
 mod sends;
 mod stack;
 mod sys;
+mod usage;
 
 use std::process::ExitCode;
 
@@ -40,17 +42,21 @@ enum Command {
     Chaos(Box<chaos::command::Options>),
     /// Serve as the bare broadcaster that `bench` compares with; prints its port
     RawServer,
+    /// Play a share of a run's people; started by the other commands
+    #[command(hide = true)]
+    Worker,
 }
 
 fn main() -> ExitCode {
     let result = match Cli::parse().command {
-        Command::Bench(options) => bench::run(&options),
-        Command::Cluster(options) => stack::command::run(&options),
-        Command::Chaos(options) => chaos::command::run(&options),
-        Command::RawServer => raw::serve(),
+        Command::Bench(options) => bench::run(&options).map(|()| 0),
+        Command::Cluster(options) => stack::command::run(&options).map(|()| 0),
+        Command::Chaos(options) => chaos::command::run(&options).map(report::Status::exit_code),
+        Command::RawServer => raw::serve().map(|()| 0),
+        Command::Worker => crowd::worker::run().map(|()| 0),
     };
     match result {
-        Ok(()) => ExitCode::SUCCESS,
+        Ok(status) => ExitCode::from(status),
         Err(fail) => {
             eprintln!("{fail}");
             ExitCode::from(fail.exit_code())

@@ -16,14 +16,16 @@ use crate::chaos::statistics::{by_kind, worst_wait_ms};
 use crate::crowd::job::{Load, Person, Population, Step};
 use crate::crowd::session::{Conduct, Session};
 use crate::fail::{Fail, Result};
-use crate::report::outcome::{Ending, Outcome};
+use crate::report::outcome::{Ending, Outcome, Report};
+use crate::report::progress::Mode;
+use crate::report::{Deliver, Status, deliver};
 use crate::stack::options::StackOptions;
 use crate::stack::{Setup, Stack, Store};
 use crate::sys;
 
 const WARMUP_S: f64 = 3.0;
 /// Of load after the schedule, for the healing; the session's end cuts it short.
-const TAIL_S: f64 = 300.0;
+const TAIL_S: f64 = 30.0;
 /// Nodes that can join.
 const SPARE: usize = 1;
 /// `server.shutdown_s` where it is not set.
@@ -61,10 +63,17 @@ pub struct Options {
     keep: Option<PathBuf>,
     #[command(flatten)]
     stack: StackOptions,
+    #[command(flatten)]
+    deliver: Deliver,
 }
 
-pub fn run(options: &Options) -> Result<()> {
+/// # Errors
+/// Where the run could not be set up, or its report not be written.
+pub fn run(options: &Options) -> Result<Status> {
+    options.deliver.check()?;
     sys::watch_for_stop()?;
+    sys::raise_file_limit()?;
+    let mut report = Report::begin();
     let seed = options.seed.unwrap_or_else(seed_from_the_clock);
     let plan = Plan::new(options, seed)?;
     let setup = Setup {
@@ -77,17 +86,25 @@ pub fn run(options: &Options) -> Result<()> {
         spare: SPARE,
     };
     println!("seed {seed}: {} faults in {} min", plan.faults.len(), options.minutes);
-    let mut stack = Stack::start(&setup, &mut |what| eprintln!("{what}"))?;
-    let result = plan.run(&mut stack);
-    if !matches!(result, Ok(()) | Err(Fail::Interrupted)) {
+    let mut say = |what: &str| {
+        if !options.deliver.quiet {
+            eprintln!("{what}");
+        }
+    };
+    let mut stack = Stack::start(&setup, &mut say)?;
+    let (outcome, course) = plan.run(&mut stack)?;
+    report.runs.push(outcome);
+    let delivered = deliver(&mut report, &options.deliver);
+    print!("\n{}", told(&course));
+    if !matches!(delivered, Ok(Status::Held | Status::Interrupted)) {
         eprint!("{}", stack.last_words());
-        match plan.keep_logs(&stack) {
-            Ok(dir) => eprintln!("logs: {}", dir.display()),
+        match plan.keep(&stack, &report) {
+            Ok(dir) => eprintln!("logs and findings: {}", dir.display()),
             Err(error) => eprintln!("the logs could not be kept: {error}"),
         }
     }
     println!("repeat with: {}", plan.repeat());
-    result
+    delivered
 }
 
 struct Plan<'a> {
@@ -131,18 +148,18 @@ impl<'a> Plan<'a> {
         Ok(Self { options, seed, length_s, faults, shutdown_s })
     }
 
-    fn run(&self, stack: &mut Stack) -> Result<()> {
+    fn run(&self, stack: &mut Stack) -> Result<(Outcome, Course)> {
         let (population, load) = self.crowd();
-        let conduct = Conduct { scenario: "chaos".into(), label: String::new(), check: true, progress: true };
+        let progress = Mode::of(self.options.deliver.quiet);
+        let conduct = Conduct { scenario: "chaos".into(), label: String::new(), check: true, progress };
         let mut session = Session::start(&stack.target(), stack.parts(), population, load, conduct)?;
         session.go()?;
         let nodes = usize::from(self.options.nodes);
         let executor = Executor::new(self.faults.clone(), nodes, nodes + SPARE, self.shutdown_s);
-        let course = Conductor::new(stack, &mut session, executor, WARMUP_S).run(self.length_s)?;
+        let course = Conductor::new(stack, &mut session, executor, WARMUP_S).run(self.length_s);
         let mut outcome = session.end()?;
         self.note(&mut outcome, &course);
-        print!("{}", told(&outcome, &course));
-        judged(&outcome, &course)
+        Ok((outcome, course))
     }
 
     fn note(&self, outcome: &mut Outcome, course: &Course) {
@@ -158,6 +175,13 @@ impl<'a> Plan<'a> {
         ];
         outcome.settings.extend(settings.map(|(name, value)| (name.to_owned(), value)));
         outcome.figures.extend(figures(course).into_iter().map(|(name, value)| (name.to_owned(), value)));
+        if !course.found.is_empty() {
+            let mut found: Vec<&str> = course.found.iter().filter_map(|what| what.lines().next()).collect();
+            if let Ending::Failed(why) = &outcome.ending {
+                found.push(why);
+            }
+            outcome.ending = Ending::Failed(found.join("; "));
+        }
     }
 }
 
@@ -193,12 +217,13 @@ impl Plan<'_> {
         (Population { rooms, people }, load)
     }
 
-    /// Copies what the processes printed to a directory that stays, and tells which.
-    fn keep_logs(&self, stack: &Stack) -> std::io::Result<PathBuf> {
+    /// Copies what the processes printed to a directory that stays, with the report, and tells which.
+    fn keep(&self, stack: &Stack, report: &Report) -> std::io::Result<PathBuf> {
         let name = format!("roundtable-chaos-{}-{}", self.seed, std::process::id());
         let dir = self.options.keep.clone().unwrap_or_else(|| std::env::temp_dir().join(name));
         fs::create_dir_all(&dir)?;
         stack.copy_logs(&dir)?;
+        fs::write(dir.join("report.json"), serde_json::to_vec_pretty(report)?)?;
         Ok(dir)
     }
 
@@ -244,55 +269,17 @@ fn figures(course: &Course) -> BTreeMap<&'static str, f64> {
     figures
 }
 
-/// What the faults cost, and the verdict, in words.
-fn told(outcome: &Outcome, course: &Course) -> String {
-    let mut text = format!("\n{}\n", by_kind(&course.faults).render());
+/// What the faults cost by kind, and how drains ended.
+fn told(course: &Course) -> String {
+    let mut text = by_kind(&course.faults).render();
     if !course.drains.is_empty() {
         let exits = course.drains.iter().map(|drain| {
-            let code = drain.code.map_or_else(|| "none".to_owned(), |code| code.to_string());
-            format!("node {} {code} ({:.1} s)", drain.node + 1, drain.seconds)
+            let code = drain.code.map_or_else(|| "no status".to_owned(), |code| code.to_string());
+            format!("node {} {code} after {:.1} s", drain.node + 1, drain.seconds)
         });
-        text += &format!("exit statuses of drained nodes: {}\n", exits.collect::<Vec<_>>().join(", "));
-    }
-    text += &format!("{} faults", course.faults.len());
-    if let Some(verdict) = &outcome.verdict {
-        text += &format!(
-            ", {} entries acked, {} deliveries to {} observers in {} rooms, {} unanswered\n",
-            verdict.acked, verdict.observed, verdict.observers, verdict.rooms, verdict.unanswered
-        );
-        text += match (verdict.faults.is_empty(), &verdict.incomplete) {
-            (true, None) => "nothing lost, repeated, reordered or invented",
-            (true, Some(_)) => "nothing found, but the check is not complete",
-            (false, _) => "THE LOG IS BROKEN",
-        };
-        text += "\n";
-        for (kind, count) in &verdict.faults {
-            text += &format!("{kind}: {count}\n");
-        }
-        for line in verdict.examples.iter().chain(&verdict.incomplete) {
-            text += &format!("  {line}\n");
-        }
+        text += &format!("\ndrains: {}\n", exits.collect::<Vec<_>>().join(", "));
     }
     text
-}
-
-/// # Errors
-/// Where anything was found, or somebody stopped the run.
-fn judged(outcome: &Outcome, course: &Course) -> Result<()> {
-    let mut broken: Vec<String> =
-        course.found.iter().filter_map(|what| Some(what.lines().next()?.to_owned())).collect();
-    if let Some(verdict) = outcome.verdict.as_ref().filter(|verdict| !verdict.holds()) {
-        let faults = verdict.faults.iter().map(|(kind, count)| format!("{count} {kind}"));
-        broken.extend(faults.chain(verdict.incomplete.clone()));
-    }
-    if let Ending::Failed(why) = &outcome.ending {
-        broken.push(why.clone());
-    }
-    match broken.is_empty() {
-        false => Err(Fail::Broken(broken.join("; "))),
-        true if outcome.ending == Ending::Interrupted => Err(Fail::Interrupted),
-        true => Ok(()),
-    }
 }
 
 /// Small enough to be typed again.

@@ -12,13 +12,14 @@ use crate::crowd::session::Session;
 use crate::fail::Result;
 use crate::report::outcome::Mark;
 use crate::stack::Stack;
+use crate::sys;
 
 /// The contract gives a cluster 3 s after an outage; a fault's waits are counted until then and a little longer.
 const AFTERMATH_S: f64 = 4.0;
 const TICK: Duration = Duration::from_millis(50);
 /// For everything to be ready at the end.
 const HEALED_WITHIN: Duration = Duration::from_secs(120);
-/// The same after Ctrl-C.
+/// The same where the session is over already, after Ctrl-C say.
 const HEALED_WITHIN_STOPPED: Duration = Duration::from_secs(30);
 
 /// What came of the faults.
@@ -59,21 +60,28 @@ impl<'a> Conductor<'a> {
     }
 
     /// Until `length_s` of the schedule are over, something was found that ends it, or the session ends by itself; then
-    /// heals. The session is left to its end by the caller.
-    ///
-    /// # Errors
-    /// Where the cluster can't be brought on, or the session fails.
-    pub fn run(mut self, length_s: f64) -> Result<Course> {
+    /// heals. The session is left to its end by the caller, also where the cluster can't be brought on: that is a
+    /// finding like the others.
+    pub fn run(mut self, length_s: f64) -> Course {
+        let result = self.follow(length_s).and_then(|listening| self.heal(listening));
+        if let Err(fail) = result {
+            self.found.push(fail.to_string());
+        }
+        self.course()
+    }
+
+    /// False: the session is over.
+    fn follow(&mut self, length_s: f64) -> Result<bool> {
         loop {
             let now_s = self.session.now_s() - self.offset_s;
             self.step(now_s)?;
-            let over = now_s >= length_s || !self.found.is_empty();
-            if over || !self.session.attend(Instant::now() + TICK)? {
-                break;
+            if now_s >= length_s || !self.found.is_empty() {
+                return Ok(true);
+            }
+            if !self.session.attend(Instant::now() + TICK)? {
+                return Ok(false);
             }
         }
-        self.heal()?;
-        Ok(self.course())
     }
 
     fn step(&mut self, now_s: f64) -> Result<()> {
@@ -136,15 +144,16 @@ impl<'a> Conductor<'a> {
         self.session.longest_wait_ms(told.begun_s, until_s)
     }
 
-    fn heal(&mut self) -> Result<()> {
+    fn heal(&mut self, mut listening: bool) -> Result<()> {
         self.executor.finish();
         let begun = Instant::now();
-        let mut listening = true;
         loop {
             self.step(self.session.now_s() - self.offset_s)?;
-            let late = if crate::sys::stopped() { HEALED_WITHIN_STOPPED } else { HEALED_WITHIN };
+            let late = if listening { HEALED_WITHIN } else { HEALED_WITHIN_STOPPED };
             let waits_for = self.executor.not_ready(self.stack);
-            if self.executor.quiet() && waits_for.is_empty() {
+            // The session has heard the first wish to stop; a second one waits for nothing.
+            let hurried = !listening && sys::stopped();
+            if hurried || self.executor.quiet() && waits_for.is_empty() {
                 break;
             }
             if begun.elapsed() > late {
