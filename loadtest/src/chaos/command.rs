@@ -211,7 +211,7 @@ impl Plan<'_> {
             reconnects_per_s: options.people as f64 / 60.0,
             http_per_s: options.rate / 100.0,
             storms_s: Vec::new(),
-            answer_within_s: 10.0,
+            answer_within_s: 5.0,
             patience_s: 60.0,
         };
         (Population { rooms, people }, load)

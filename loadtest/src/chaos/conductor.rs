@@ -14,7 +14,8 @@ use crate::report::outcome::Mark;
 use crate::stack::Stack;
 use crate::sys;
 
-/// The contract gives a cluster 3 s after an outage; a fault's waits are counted until then and a little longer.
+/// The contract gives a cluster 3 s after an outage; a fault's waits are counted until then and a little longer, but not
+/// into the next fault.
 const AFTERMATH_S: f64 = 4.0;
 const TICK: Duration = Duration::from_millis(50);
 /// For everything to be ready at the end.
@@ -102,19 +103,29 @@ impl<'a> Conductor<'a> {
                 }
             }
         }
-        let now_s = self.session.now_s();
         for i in 0..self.told.len() {
-            let told = &self.told[i];
-            if !told.closed && told.healed_s.is_some_and(|healed| now_s >= healed + AFTERMATH_S) {
+            if !self.told[i].closed && self.aftermath_end_s(i).is_some_and(|end| self.session.now_s() >= end) {
                 self.close(i);
             }
         }
         Ok(())
     }
 
+    /// When sends no longer count to a fault that is healed: a while later, or when the next fault begins.
+    fn aftermath_end_s(&self, i: usize) -> Option<f64> {
+        let healed_s = self.told[i].healed_s?;
+        let later = self.told.iter().map(|other| other.begun_s).filter(|&begun_s| begun_s >= healed_s);
+        Some(later.fold(healed_s + AFTERMATH_S, f64::min))
+    }
+
     fn began(&mut self, place: usize) {
         let fault = *self.executor.fault(place);
         let begun_s = self.session.now_s();
+        for i in 0..self.told.len() {
+            if !self.told[i].closed && self.told[i].healed_s.is_some() {
+                self.close(i);
+            }
+        }
         let mut what = fault.action.to_string();
         if fault.length_s > 0.0 {
             what += &format!(", {:.1} s", fault.length_s);
@@ -140,7 +151,7 @@ impl<'a> Conductor<'a> {
 
     fn longest_wait(&self, i: usize) -> Option<f64> {
         let told = &self.told[i];
-        let until_s = told.healed_s.unwrap_or_else(|| self.session.now_s()) + AFTERMATH_S;
+        let until_s = self.aftermath_end_s(i).unwrap_or_else(|| self.session.now_s());
         self.session.longest_wait_ms(told.begun_s, until_s)
     }
 

@@ -10,7 +10,8 @@ pub struct Happened {
     /// Seconds since the load began.
     pub begun_s: f64,
     pub healed_s: Option<f64>,
-    /// Of a send that was due from its begin until a while after it was healed; `None` where none was due.
+    /// Of a send that was due from its begin until a while after it was healed, what other faults that went on with it
+    /// cost included; `None` where none was due.
     pub longest_wait_ms: Option<f64>,
 }
 
