@@ -16,6 +16,7 @@ mod net;
 mod proc;
 mod raw;
 mod report;
+mod scenario;
 mod sends;
 mod stack;
 mod sys;
@@ -24,6 +25,8 @@ mod usage;
 use std::process::ExitCode;
 
 use clap::{Parser, Subcommand};
+
+use crate::report::Status;
 
 #[derive(Parser)]
 #[command(version, about = "Load and measurement for Roundtable", disable_help_subcommand = true)]
@@ -36,6 +39,8 @@ struct Cli {
 enum Command {
     /// Measure sessions, deliveries and durable sends on this machine
     Bench(Box<bench::Options>),
+    /// Put a load on Roundtable, measure it, and judge every history
+    Run(Box<scenario::command::Options>),
     /// Start a private cluster and keep it until Ctrl-C
     Cluster(Box<stack::command::Options>),
     /// Break a private cluster in every way under load, and check that nothing was lost
@@ -48,15 +53,17 @@ enum Command {
 }
 
 fn main() -> ExitCode {
+    let held = |()| Status::Held;
     let result = match Cli::parse().command {
-        Command::Bench(options) => bench::run(&options).map(|()| 0),
-        Command::Cluster(options) => stack::command::run(&options).map(|()| 0),
-        Command::Chaos(options) => chaos::command::run(&options).map(report::Status::exit_code),
-        Command::RawServer => raw::serve().map(|()| 0),
-        Command::Worker => crowd::worker::run().map(|()| 0),
+        Command::Run(options) => scenario::command::run(&options),
+        Command::Bench(options) => bench::run(&options).map(held),
+        Command::Cluster(options) => stack::command::run(&options).map(held),
+        Command::Chaos(options) => chaos::command::run(&options),
+        Command::RawServer => raw::serve().map(held),
+        Command::Worker => crowd::worker::run().map(held),
     };
     match result {
-        Ok(status) => ExitCode::from(status),
+        Ok(status) => ExitCode::from(status.exit_code()),
         Err(fail) => {
             eprintln!("{fail}");
             ExitCode::from(fail.exit_code())

@@ -13,12 +13,13 @@ use crate::chaos::executor::Executor;
 use crate::chaos::fault::Kind;
 use crate::chaos::schedule::{Fault, schedule};
 use crate::chaos::statistics::{by_kind, worst_wait_ms};
-use crate::crowd::job::{Load, Person, Population, Step};
+use crate::crowd::job::{Load, Population};
 use crate::crowd::session::{Conduct, Session};
 use crate::fail::{Fail, Result};
 use crate::report::outcome::{Ending, Outcome, Report};
 use crate::report::progress::Mode;
 use crate::report::{Deliver, Status, deliver};
+use crate::scenario::{Scenario, Size, mixed};
 use crate::stack::options::StackOptions;
 use crate::stack::{Setup, Stack, Store};
 use crate::sys;
@@ -26,6 +27,10 @@ use crate::sys;
 const WARMUP_S: f64 = 3.0;
 /// Of load after the schedule, for the healing; the session's end cuts it short.
 const TAIL_S: f64 = 30.0;
+/// People whose node stands still can't know it before they wait for this long.
+const ANSWER_WITHIN_S: f64 = 5.0;
+/// Beyond the longest outage, and for slow debug builds.
+const PATIENCE_S: f64 = 60.0;
 /// Nodes that can join.
 const SPARE: usize = 1;
 /// `server.shutdown_s` where it is not set.
@@ -186,35 +191,22 @@ impl<'a> Plan<'a> {
 }
 
 impl Plan<'_> {
-    /// Rooms of falling size, the first with everybody, the last with three people.
+    /// The mixed load, with more people who drop their connection than there are in a quiet team.
     fn crowd(&self) -> (Population, Load) {
         let options = self.options;
-        let rooms = (0..options.rooms).map(|room| format!("chaos-{}-{room}", self.seed)).collect();
-        let mut people = vec![Person::default(); options.people];
-        for room in 0..options.rooms {
-            let size = (options.people / (room + 1)).max(3).min(options.people);
-            for seat in 0..size {
-                let person = &mut people[(room * 7 + seat) % options.people];
-                person.member_of.push(room as u32);
-                person.watches.push(room as u32);
-            }
-        }
-        let load = Load {
+        let size = Size {
+            connections: options.people,
+            rooms: options.rooms,
+            sends_per_s: options.rate,
             warmup_s: WARMUP_S,
-            steps: vec![Step { seconds: self.length_s + TAIL_S, sends_per_s: options.rate }],
-            text_bytes: 100,
-            window: 32,
-            room_weights: Vec::new(),
-            typing_per_s: options.rate / 20.0,
-            reads_per_s: options.rate / 20.0,
-            history_per_s: options.rate / 100.0,
-            reconnects_per_s: options.people as f64 / 60.0,
-            http_per_s: options.rate / 100.0,
-            storms_s: Vec::new(),
-            answer_within_s: 5.0,
-            patience_s: 60.0,
+            seconds: self.length_s + TAIL_S,
+            http_per_s: options.rate / 50.0,
+            answer_within_s: ANSWER_WITHIN_S,
+            patience_s: PATIENCE_S,
+            ..Size::of(Scenario::Mixed)
         };
-        (Population { rooms, people }, load)
+        let (population, load) = mixed(&format!("chaos-{}", self.seed), &size);
+        (population, Load { reconnects_per_s: options.people as f64 / 60.0, ..load })
     }
 
     /// Copies what the processes printed to a directory that stays, with the report, and tells which.

@@ -152,6 +152,11 @@ impl Session {
         Ok(session)
     }
 
+    /// Everybody came in.
+    pub fn is_in(&self) -> bool {
+        self.ready == self.crew.len() && self.going()
+    }
+
     fn going(&self) -> bool {
         !self.interrupted && self.failed.is_none() && self.gone == 0
     }
