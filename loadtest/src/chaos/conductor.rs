@@ -111,11 +111,13 @@ impl<'a> Conductor<'a> {
         Ok(())
     }
 
-    /// When sends no longer count to a fault that is healed: a while later, or when the next fault begins.
+    /// When sends no longer count to a fault that is healed: a while later, or before the next fault begins. Waits are
+    /// kept by whole seconds, so that is before the second in which it does, but not before the healing.
     fn aftermath_end_s(&self, i: usize) -> Option<f64> {
         let healed_s = self.told[i].healed_s?;
         let later = self.told.iter().map(|other| other.begun_s).filter(|&begun_s| begun_s >= healed_s);
-        Some(later.fold(healed_s + AFTERMATH_S, f64::min))
+        let before = later.map(|begun_s| begun_s.floor() - 0.001);
+        Some(before.fold(healed_s + AFTERMATH_S, f64::min).max(healed_s))
     }
 
     fn began(&mut self, place: usize) {
