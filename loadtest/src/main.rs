@@ -5,6 +5,7 @@
 
 mod bench;
 mod broadcast;
+mod chaos;
 mod checker;
 mod clock;
 mod crowd;
@@ -45,6 +46,8 @@ enum Command {
     Cluster(Box<stack::command::Options>),
     /// Compute the nodes, Redis shards and PostgreSQL that a load needs, from measured unit costs
     Plan(Box<plan::Options>),
+    /// Break a private cluster in every way under load, and check that nothing was lost
+    Chaos(Box<chaos::command::Options>),
     /// Serve as the bare broadcaster that `bench` compares with; prints its port
     RawServer,
     /// Play a share of a run's people; started by the other commands
@@ -59,6 +62,7 @@ fn main() -> ExitCode {
         Command::Bench(options) => bench::run(&options).map(held),
         Command::Cluster(options) => stack::command::run(&options).map(held),
         Command::Plan(options) => plan::run(&options).map(held),
+        Command::Chaos(options) => chaos::command::run(&options),
         Command::RawServer => raw::serve().map(held),
         Command::Worker => crowd::worker::run().map(held),
     };

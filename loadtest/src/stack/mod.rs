@@ -184,6 +184,18 @@ impl Stack {
         }
     }
 
+    /// # Errors
+    /// Where the stack has none.
+    pub fn redis_mut(&mut self) -> Result<&mut Redis> {
+        self.redis.as_mut().ok_or_else(|| Fail::Setup("a single node has no Redis".into()))
+    }
+
+    /// # Errors
+    /// Where the stack has none.
+    pub fn postgres_mut(&mut self) -> Result<&mut Postgres> {
+        self.postgres.as_mut().ok_or_else(|| Fail::Setup("this cluster has no PostgreSQL".into()))
+    }
+
     /// Where its data and logs are.
     pub fn files(&self) -> &Path {
         self.files.path()

@@ -71,10 +71,6 @@ impl Node {
         self.child.as_mut()?.ended()
     }
 
-    pub fn running(&mut self) -> bool {
-        self.child.as_mut().is_some_and(|child| child.ended().is_none())
-    }
-
     /// `kill -9`.
     pub fn kill(&mut self) {
         if let Some(child) = &mut self.child {

@@ -64,8 +64,8 @@ impl StackOptions {
             None => ": cargo build --release --workspace",
         };
         executable(&roundtable, remedy)?;
-        // Nodes run in a directory of their own.
-        let roundtable = roundtable.canonicalize()?;
+        // They run in a directory of their own. Links stay: redis-server may be one whose name is what it goes by.
+        let roundtable = std::path::absolute(roundtable)?;
         let mut redis = self.redis.clone();
         if redis.components().count() == 1 {
             let path = std::env::var_os("PATH").unwrap_or_default();
@@ -75,7 +75,7 @@ impl StackOptions {
             })?;
         }
         executable(&redis, "")?;
-        Ok(Programs { roundtable, postgres_bin: self.postgres_bin.clone(), redis: redis.canonicalize()? })
+        Ok(Programs { roundtable, postgres_bin: self.postgres_bin.clone(), redis: std::path::absolute(redis)? })
     }
 
     /// The options that differ from their defaults, as they would be typed.

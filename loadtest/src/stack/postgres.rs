@@ -181,7 +181,7 @@ impl Server for Postgres {
         let Some(child) = &self.child else { return false };
         let text = fs::read_to_string(self.data().join("postmaster.pid")).unwrap_or_default();
         let mut lines = text.lines().map(str::trim);
-        lines.next() == Some(child.pid().to_string().as_str()) && lines.last() == Some("ready")
+        lines.next() == Some(child.pid().to_string().as_str()) && lines.next_back() == Some("ready")
     }
 }
 

@@ -335,7 +335,7 @@ mod tests {
     fn what_is_not_broken_passes_whole_and_so_does_its_end() {
         let proxy = Proxy::start(echo()).expect("a proxy");
         let socket = client(&proxy);
-        let sent: Vec<u8> = (0..3_000_000u32).map(|i| (i * 7 >> 3) as u8).collect();
+        let sent: Vec<u8> = (0..3_000_000u32).map(|i| (i.wrapping_mul(7) >> 3) as u8).collect();
         let mut got = Vec::new();
         thread::scope(|scope| {
             scope.spawn(|| {
