@@ -140,3 +140,48 @@ fn a_target_that_dies_midway_ends_the_run_with_what_was_measured() {
     assert!(ran.out.contains("delivery"), "what was measured is told:\n{}", ran.out);
     assert!(ran.took < Duration::from_secs(45), "it took {:?}", ran.took);
 }
+
+#[test]
+fn more_connections_than_files_are_played_by_several_processes_and_judged_as_one() {
+    let target = format!("ws://{}", liar::start(Lie::None));
+    let program = env!("CARGO_BIN_EXE_roundtable-loadtest");
+    // Half of what is left beside 200 files for everything else: two processes.
+    let Output { status, stdout, stderr } = Command::new("sh")
+        .args(["-c", "ulimit -n 240; exec \"$@\"", "sh", program, "run", "rooms", "--target", &target])
+        .args(["--rooms", "4", "--connections", "68", "--rate", "100", "--warmup", "0", "--seconds", "2", "--quiet"])
+        .env("ROUNDTABLE__AUTH__JWT__SECRET", "any")
+        .stdin(Stdio::null())
+        .output()
+        .expect("the program runs");
+    let out = String::from_utf8_lossy(&stdout);
+    assert!(status.success(), "{out}{}", String::from_utf8_lossy(&stderr));
+    assert!(out.contains("68 observers"), "{out}");
+}
+
+#[test]
+fn one_who_is_stopped_gets_the_report_so_far() {
+    let target = format!("ws://{}", liar::start(Lie::None));
+    let began = Instant::now();
+    let child = Command::new(env!("CARGO_BIN_EXE_roundtable-loadtest"))
+        .args(["run", "rooms", "--target", &target, "--rooms", "2", "--connections", "4", "--rate", "100"])
+        .args(["--warmup", "0", "--seconds", "600"])
+        .env("ROUNDTABLE__AUTH__JWT__SECRET", "any")
+        .stdin(Stdio::null())
+        .stdout(Stdio::piped())
+        .stderr(Stdio::piped())
+        .spawn()
+        .expect("the program runs");
+    // Its progress is a plain line where nobody watches; the first one says that the load has begun.
+    let mut child = child;
+    let mut lines = std::io::BufRead::lines(std::io::BufReader::new(child.stderr.take().expect("a pipe")));
+    lines.by_ref().map_while(Result::ok).find(|line| line.starts_with("measuring")).expect("it measures");
+    let pid = child.id().to_string();
+    assert!(Command::new("kill").args(["-INT", &pid]).status().expect("kill runs").success());
+    let rest = std::thread::spawn(move || lines.map_while(Result::ok).count());
+    let Output { status, stdout, .. } = child.wait_with_output().expect("it ends");
+    rest.join().expect("stderr ends with it");
+    let out = String::from_utf8_lossy(&stdout);
+    assert_eq!(status.code(), Some(130), "{out}");
+    assert!(out.contains("nothing lost, repeated, reordered or invented"), "{out}");
+    assert!(began.elapsed() < Duration::from_secs(60));
+}

@@ -64,8 +64,4 @@ impl Faults {
         }
         self.examples.extend(other.examples);
     }
-
-    pub fn is_empty(&self) -> bool {
-        self.counts.is_empty()
-    }
 }

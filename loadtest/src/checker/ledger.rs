@@ -64,7 +64,7 @@ impl Ledger {
 
     /// Gives the next message its number.
     pub fn add(&mut self, room: u32, sender: u32) -> u32 {
-        if self.len as usize % CHUNK == 0 {
+        if (self.len as usize).is_multiple_of(CHUNK) {
             self.chunks.push(Vec::with_capacity(CHUNK));
         }
         if let Some(chunk) = self.chunks.last_mut() {
@@ -225,7 +225,7 @@ mod tests {
         let message = ledger.add(0, 9);
         ledger.invoked(message, 0);
         ledger.acked(message, 2, &mut faults);
-        assert!(faults.is_empty());
+        assert!(faults.counts.is_empty());
         let late = ledger.add(0, 9);
         ledger.invoked(late, 0);
         ledger.acked(late, 2, &mut faults);
@@ -240,7 +240,7 @@ mod tests {
         ledger.saw(1, &entry(1, "x"), &mut faults);
         ledger.saw(1, &entry(1, "x"), &mut faults);
         ledger.saw(0, &entry(1, "y"), &mut faults);
-        assert!(faults.is_empty());
+        assert!(faults.counts.is_empty());
         ledger.saw(1, &entry(1, "y"), &mut faults);
         assert_eq!(faults.counts[&Kind::Disagreement], 1);
         ledger.saw(1, &entry(u32::MAX, "z"), &mut faults);

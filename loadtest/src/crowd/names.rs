@@ -5,12 +5,13 @@ pub fn user(person: u32) -> String {
     format!("lt-{person}")
 }
 
-/// The id of a worker's `message`.
+/// The id of a worker's `message`. The load writes it itself, without an allocation.
+#[cfg(test)]
 pub fn message(nonce: &str, worker: u32, message: u32) -> String {
     format!("{nonce}-{worker}-{message}")
 }
 
-/// Worker and message of an id that [`message`] made with `nonce`.
+/// Worker and message of an id, `NONCE-WORKER-MESSAGE`.
 pub fn message_of(nonce: &str, id: &[u8]) -> Option<(u32, u32)> {
     let rest = std::str::from_utf8(id).ok()?.strip_prefix(nonce)?.strip_prefix('-')?;
     let (worker, message) = rest.split_once('-')?;

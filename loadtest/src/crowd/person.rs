@@ -86,6 +86,8 @@ pub struct Someone {
     pub queue: VecDeque<Due>,
     /// Since it lost its last connection, until it has everything again.
     pub away_since: Option<Instant>,
+    /// That absence was its own doing, so what it missed meanwhile says nothing about deliveries.
+    pub on_leave: bool,
     /// What the server asked for before it closed.
     pub reconnect_after: Option<Duration>,
     pub next_room: usize,
@@ -110,6 +112,7 @@ impl Someone {
             pending: VecDeque::new(),
             queue: VecDeque::new(),
             away_since: None,
+            on_leave: false,
             reconnect_after: None,
             next_room: 0,
         }
@@ -121,10 +124,6 @@ impl Someone {
 
     pub fn caught_up(&self) -> bool {
         self.cursors.iter().all(Cursor::caught_up)
-    }
-
-    pub fn cursor_of(&mut self, room: u32) -> Option<&mut Cursor> {
-        self.cursors.iter_mut().find(|cursor| cursor.room == room)
     }
 
     pub fn take_pending(&mut self, message: u32) -> Option<Pending> {

@@ -185,11 +185,6 @@ impl Fleet {
         self.queue(conn, wire::TEXT, text);
     }
 
-    /// Bytes that wait for the socket of `conn` to take them.
-    pub fn waiting(&self, conn: usize) -> usize {
-        self.conns.get(conn).and_then(Option::as_ref).map_or(0, |conn| conn.out.len())
-    }
-
     fn queue(&mut self, conn: usize, opcode: u8, payload: &[u8]) {
         // xorshift: a mask has to vary, not to be secret from ourselves.
         self.mask ^= self.mask << 13;

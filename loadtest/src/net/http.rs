@@ -79,7 +79,7 @@ fn bad(what: &str) -> io::Error {
 /// The answer, and whether the connection stays.
 fn read_answer(from: &mut impl BufRead) -> io::Result<((u16, String), bool)> {
     let mut line = String::new();
-    let mut next = |line: &mut String, from: &mut dyn BufRead| {
+    let next = |line: &mut String, from: &mut dyn BufRead| {
         line.clear();
         from.take(16 << 10).read_line(line)?;
         if line.ends_with('\n') { Ok(()) } else { Err(bad("not an HTTP answer")) }

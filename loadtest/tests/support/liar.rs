@@ -244,7 +244,7 @@ fn send(room: &mut Room, lie: Lie, name: &str, request: &Value, tell: &Sender<Va
         return;
     }
     room.sends += 1;
-    let lies = room.sends % EVERY == 0;
+    let lies = room.sends.is_multiple_of(EVERY);
     if lies && lie == Lie::Lost {
         let seq = room.log.len() + 1;
         let _ = tell.send(json!({"type": "sent", "ref": request["ref"], "id": id, "seq": seq, "duplicate": false}));

@@ -196,6 +196,7 @@ impl Player {
             && someone.caught_up()
             && let Some(since) = someone.away_since.take()
         {
+            someone.on_leave = false;
             self.tally.took("resume", now.saturating_duration_since(since));
         }
     }

@@ -138,6 +138,7 @@ impl Player {
         while self.reconnects.take(now_s).is_some() {
             if let Some(person) = self.somebody() {
                 self.tally.count("reconnects");
+                self.people[person].on_leave = true;
                 let away = Duration::from_secs_f64(2.0 * self.chance.f64());
                 self.comes_back(fleet, person, now + away);
             }
@@ -147,6 +148,7 @@ impl Player {
             for person in 0..self.people.len() {
                 if self.people[person].stage != Stage::Away {
                     self.tally.count("reconnects");
+                    self.people[person].on_leave = true;
                     self.comes_back(fleet, person, now);
                 }
             }

@@ -6,7 +6,6 @@ use crate::checker::entry;
 use crate::checker::faults::Kind;
 use crate::crowd::player::{Ask, Player};
 use crate::net::fleet::Fleet;
-use crate::net::wire;
 
 impl Player {
     pub(super) fn events(&mut self, _fleet: &mut Fleet, person: usize, json: &[u8], now: Instant) {
@@ -22,7 +21,7 @@ impl Player {
             crate::crowd::schedule::step_at(load, due_s)
         };
         let someone = &mut self.people[person];
-        let number = someone.number;
+        let (number, on_leave) = (someone.number, someone.on_leave);
         let Some(cursor) = someone.cursors.iter_mut().find(|cursor| cursor.room == room) else {
             return self.faults.add(Kind::Invented, || format!("person {number}: events of a room it does not watch"));
         };
@@ -40,7 +39,8 @@ impl Player {
             if check {
                 ledger.saw(room, &entry, faults);
             }
-            let stamp = entry.stamp();
+            // What came while somebody was away by its own doing is timed as its resuming.
+            let stamp = entry.stamp().filter(|_| !(on_leave && entry.seq <= cursor.goal));
             let wait = stamp.map(|stamp| Duration::from_nanos(now_ns.saturating_sub(stamp)));
             tally.delivered(step, stamp.and_then(due_step), wait);
         });
