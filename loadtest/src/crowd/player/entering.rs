@@ -262,7 +262,9 @@ impl Player {
             fleet.close(conn);
         }
         if someone.entered {
-            someone.away_since.get_or_insert_with(Instant::now);
+            // Whoever leaves by itself is to be back from when it comes back.
+            let now = Instant::now();
+            someone.away_since.get_or_insert(if someone.on_leave { at.max(now) } else { now });
         }
         someone.stage = Stage::Away;
         someone.next_server += 1;
