@@ -13,6 +13,7 @@ mod enter;
 mod fail;
 mod idle;
 mod net;
+mod plan;
 mod proc;
 mod raw;
 mod report;
@@ -43,6 +44,8 @@ enum Command {
     Run(Box<scenario::command::Options>),
     /// Start a private cluster and keep it until Ctrl-C
     Cluster(Box<stack::command::Options>),
+    /// Compute the nodes, Redis shards and PostgreSQL that a load needs, from measured unit costs
+    Plan(Box<plan::Options>),
     /// Break a private cluster in every way under load, and check that nothing was lost
     Chaos(Box<chaos::command::Options>),
     /// Serve as the bare broadcaster that `bench` compares with; prints its port
@@ -58,6 +61,7 @@ fn main() -> ExitCode {
         Command::Run(options) => scenario::command::run(&options),
         Command::Bench(options) => bench::run(&options).map(held),
         Command::Cluster(options) => stack::command::run(&options).map(held),
+        Command::Plan(options) => plan::run(&options).map(held),
         Command::Chaos(options) => chaos::command::run(&options),
         Command::RawServer => raw::serve().map(held),
         Command::Worker => crowd::worker::run().map(held),

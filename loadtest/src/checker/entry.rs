@@ -11,12 +11,12 @@ use std::hash::{BuildHasher, Hasher};
 
 use crate::net::wire;
 
-static ENTRY: LazyLock<Finder<'static>> = LazyLock::new(|| Finder::new(b"{\"seq\":"));
+static EVENTS: LazyLock<Finder<'static>> = LazyLock::new(|| Finder::new(b"\"events\":["));
 static KIND: LazyLock<Finder<'static>> = LazyLock::new(|| Finder::new(b"\"kind\":\""));
 static USER: LazyLock<Finder<'static>> = LazyLock::new(|| Finder::new(b"\"user\":\""));
 static AT: LazyLock<Finder<'static>> = LazyLock::new(|| Finder::new(b"\"at\":\""));
 
-/// One entry; the slices lie in the frame.
+/// One entry; the slices lie in the frame, as they stand on the wire.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Entry<'a> {
     pub seq: u32,
@@ -27,24 +27,50 @@ pub struct Entry<'a> {
     pub text: &'a [u8],
 }
 
-/// Visits the entries of a frame in their order; `false`: one of them could not be read.
+/// Visits the entries of a frame in their order; `false`: there is no list of them, or one could not be read.
 pub fn visit<'a>(json: &'a [u8], mut each: impl FnMut(Entry<'a>)) -> bool {
-    let mut rest = json;
-    while let Some(at) = ENTRY.find(rest) {
-        rest = &rest[at + ENTRY.needle().len()..];
-        let until = ENTRY.find(rest).unwrap_or(rest.len());
-        let Some(entry) = read(&rest[..until]) else { return false };
+    let Some(at) = EVENTS.find(json) else { return false };
+    let mut rest = &json[at + EVENTS.needle().len()..];
+    while let [b'{', ..] = rest {
+        let Some(end) = object(rest) else { return false };
+        let Some(entry) = read(&rest[..end]) else { return false };
         each(entry);
-        rest = &rest[until..];
+        rest = &rest[end..];
+        if let [b',', more @ ..] = rest {
+            rest = more;
+        }
     }
-    true
+    rest.first() == Some(&b']')
 }
 
-/// `bytes` start with the digits of the seq and end somewhere after the entry.
+/// Bytes of the object that `bytes` begin with.
+fn object(bytes: &[u8]) -> Option<usize> {
+    let (mut at, mut depth) = (0, 0usize);
+    loop {
+        at += memchr::memchr3(b'"', b'{', b'}', bytes.get(at..)?)?;
+        match bytes[at] {
+            b'{' => depth += 1,
+            b'}' => depth -= 1,
+            _ => loop {
+                at += 1 + memchr::memchr2(b'"', b'\\', bytes.get(at + 1..)?)?;
+                if bytes[at] == b'"' {
+                    break;
+                }
+                // What is escaped is none of our business.
+                at += 1;
+            },
+        }
+        at += 1;
+        if depth == 0 {
+            return Some(at);
+        }
+    }
+}
+
 fn read(bytes: &[u8]) -> Option<Entry<'_>> {
     let text = |key: &Finder| wire::string(bytes, key);
     Some(Entry {
-        seq: u32::try_from(wire::digits(bytes)?).ok()?,
+        seq: u32::try_from(wire::number(bytes, &wire::SEQ)?).ok()?,
         kind: text(&KIND)?,
         user: text(&USER)?,
         at: text(&AT)?,
@@ -95,8 +121,8 @@ mod tests {
 
     #[test]
     fn the_fingerprint_sees_every_part_and_no_layout() {
-        let one = read(br#"7,"kind":"message","user":"u","at":"a","id":"i","text":"t"}"#).expect("whole");
-        let same = read(br#"7,"text":"t","id":"i","at":"a","user":"u","kind":"message"}]}"#).expect("whole");
+        let one = read(br#"{"seq":7,"kind":"message","user":"u","at":"a","id":"i","text":"t"}"#).expect("whole");
+        let same = read(br#"{"text":"t","id":"i","at":"a","user":"u","kind":"message","seq":7}"#).expect("whole");
         assert_eq!(one.fingerprint(), same.fingerprint());
         for other in [
             Entry { seq: 8, ..one },
@@ -110,8 +136,25 @@ mod tests {
     }
 
     #[test]
+    fn brackets_in_strings_and_objects_in_objects_end_no_entry() {
+        let json =
+            br#"{"events":[{"data":{"a":{"b":"}]"}},"text":"{\"}","seq":1,"kind":"k","user":"u","at":"a"}],"x":1}"#;
+        let mut seen = Vec::new();
+        assert!(visit(json, |entry| seen.push(entry.seq)));
+        assert_eq!(seen, [1]);
+    }
+
+    #[test]
     fn what_is_no_entry_is_said() {
-        assert!(!visit(br#"{"type":"events","events":[{"seq":x}]}"#, |_| panic!("there is none")));
+        for json in [
+            &br#"{"type":"events","events":[{"seq":x}]}"#[..],
+            br#"{"type":"events"}"#,
+            br#"{"events":[{"seq":1"#,
+            br#"{"events":[{"seq":1,"text":"\"#,
+            br#"{"events":[7]}"#,
+        ] {
+            assert!(!visit(json, |_| panic!("there is none")), "{}", String::from_utf8_lossy(json));
+        }
         assert!(visit(br#"{"type":"events","events":[]}"#, |_| panic!("there is none")));
     }
 }

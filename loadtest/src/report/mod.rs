@@ -96,6 +96,8 @@ pub fn deliver(report: &mut Report, options: &Deliver) -> Result<Status> {
         report.ended = clock::rfc3339_now();
     }
     for run in &mut report.runs {
+        // Not a number is nothing measured, and JSON has no word for it.
+        run.figures.retain(|_, value| value.is_finite());
         slo::judge(run, &options.slo);
     }
     // A closed stdout must not cost the files.
@@ -183,11 +185,13 @@ mod tests {
         let options = Deliver { json: Some(json.clone()), html: Some(html.clone()), ..Deliver::default() };
         let mut report = sample::report();
         report.ended.clear();
+        report.runs[0].figures.insert("knee_per_s".to_owned(), f64::NAN);
         report.runs[0].ending = Ending::Interrupted;
         options.check().unwrap();
         assert_eq!(deliver(&mut report, &options).unwrap(), Status::Interrupted);
         let read: Report = serde_json::from_slice(&std::fs::read(&json).unwrap()).unwrap();
         assert!(!read.ended.is_empty());
+        assert!(!read.runs[0].figures.contains_key("knee_per_s"));
         assert_eq!(read.runs[0].timeline.len(), report.runs[0].timeline.len());
         assert!(std::fs::read_to_string(&html).unwrap().contains("Interrupted"));
     }

@@ -11,7 +11,7 @@ use super::number::{clock, compact, whole};
 
 /// Between plain lines.
 const PLAIN_EVERY: Duration = Duration::from_secs(10);
-const BAR: usize = 20;
+const BAR: usize = 14;
 
 /// How progress is shown.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -280,7 +280,7 @@ mod tests {
         progress.phase("entering", 4_200, 10_000);
         let text = screen.taken();
         assert!(text.contains("entering") && text.contains("4,200/10,000"), "{text:?}");
-        assert_eq!(text.matches('━').count(), 8);
+        assert_eq!(text.matches('━').count(), 5);
         assert!(!text.contains('\n'));
 
         progress.live(&line());

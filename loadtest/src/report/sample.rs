@@ -79,10 +79,10 @@ pub fn timeline(seconds: usize, faults: &[(f64, f64)]) -> Vec<Second> {
             errors: u64::from(since.is_some_and(|s| s < 1.0)) * (30.0 * noise.next()) as u64,
             connected: if since.is_some_and(|s| s < 2.0) { 6_700 } else { 10_000 },
             waiting: if answered { 20 } else { 5_000 },
-            ack_p50_ms: answered.then(|| wait / 4.0),
+            ack_p50_ms: answered.then_some(wait / 4.0),
             ack_p99_ms: answered.then_some(wait),
-            delivery_p50_ms: answered.then(|| wait / 3.0),
-            delivery_p99_ms: answered.then(|| wait * 1.4),
+            delivery_p50_ms: answered.then_some(wait / 3.0),
+            delivery_p99_ms: answered.then_some(wait * 1.4),
             longest_wait_ms: Some(wait * 2.0),
             rss_mib: [
                 ("nodes", rss(600.0, 6.0)),

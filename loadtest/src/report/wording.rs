@@ -54,7 +54,7 @@ const FIGURES: [(&str, &str, &str); 33] = [
 ];
 
 /// The figures of a scenario's table, most telling first; a table shows those that at least one run has.
-const COLUMNS: [(&[&str], &[&str]); 6] = [
+const COLUMNS: [(&[&str], &[&str]); 7] = [
     (
         &["idle"],
         &[
@@ -95,6 +95,20 @@ const COLUMNS: [(&[&str], &[&str]); 6] = [
             "store_us_per_send",
             "bus_us_per_send",
             "client_us_per_send",
+            "backlog",
+            "errors",
+        ],
+    ),
+    (
+        &["ramp"],
+        &[
+            "knee_per_s",
+            "sent_per_s",
+            "acked_per_s",
+            "deliveries_per_s",
+            "ack_p50_ms",
+            "ack_p99_ms",
+            "delivery_p99_ms",
             "backlog",
             "errors",
         ],

@@ -2,6 +2,7 @@
 //! only adds what the pointer is at, from the `data-` attributes.
 
 use super::markup::Markup;
+use super::thin::Thinned;
 use crate::report::number::{clock, compact};
 
 const WIDTH: f64 = 960.0;
@@ -34,8 +35,15 @@ pub struct Line {
     /// Which colour of the palette.
     pub hue: usize,
     pub dashed: bool,
-    pub at: Vec<f64>,
-    pub values: Vec<Option<f64>>,
+    pub points: Thinned,
+}
+
+impl Line {
+    /// All that is to be seen of it.
+    fn known(&self) -> impl Iterator<Item = f64> {
+        let band = self.points.band.iter().flatten().flat_map(|(least, greatest)| [*least, *greatest]);
+        self.points.values.iter().flatten().copied().chain(band)
+    }
 }
 
 /// Something that happened, with its number in the table.
@@ -62,7 +70,7 @@ impl Chart<'_> {
     /// Nothing where no line has a value.
     pub fn draw(&self) -> Markup {
         let mut m = Markup::new();
-        let known: Vec<f64> = self.lines.iter().flat_map(|line| line.values.iter().flatten().copied()).collect();
+        let known: Vec<f64> = self.lines.iter().flat_map(Line::known).collect();
         if known.is_empty() {
             return m;
         }
@@ -70,7 +78,11 @@ impl Chart<'_> {
         let until = if self.until > 0.0 { self.until } else { 1.0 };
         let x = |at: f64| LEFT + at.clamp(0.0, until) / until * (WIDTH - LEFT - RIGHT);
 
-        m.raw("<figure><figcaption><h4>").text(&self.title).raw("</h4><ul class=\"legend\">");
+        m.raw("<figure><figcaption><h4>")
+            .text(&self.title)
+            .raw(" <small>")
+            .text(self.unit)
+            .raw("</small></h4><ul class=\"legend\">");
         for line in &self.lines {
             m.raw("<li><svg viewBox=\"0 0 22 8\" aria-hidden=\"true\"><path class=\"line ");
             m.raw(hue(line.hue)).raw(dashes(line.dashed)).raw("\" d=\"M1 4H21\"/></svg>").text(&line.name).raw("</li>");
@@ -79,16 +91,23 @@ impl Chart<'_> {
         m.raw("\" data-along=\"").raw(if self.along == Along::Time { "time" } else { "share" });
         m.raw("\" data-unit=\"").text(self.unit).raw("\" data-until=\"").text(brief(until));
         if let Some(line) = self.lines.first().filter(|_| self.along == Along::Time) {
-            m.raw("\" data-x=\"").text(numbers(line.at.iter().copied().map(Some)));
+            m.raw("\" data-x=\"").text(numbers(line.points.at.iter().copied().map(Some)));
         }
         m.raw("\"><title>").text(&self.title).raw("</title><desc>").text(self.description()).raw("</desc>");
         self.grid(&mut m, &y, &x, until);
         self.happened(&mut m, &x);
         for line in &self.lines {
+            band(&mut m, line, &x, &y);
+        }
+        for line in &self.lines {
             m.raw("<path class=\"line ").raw(hue(line.hue)).raw(dashes(line.dashed)).raw("\" data-name=\"");
-            m.text(&line.name).raw("\" data-y=\"").text(numbers(line.values.iter().copied()));
+            m.text(&line.name).raw("\" data-y=\"").text(numbers(line.points.values.iter().copied()));
+            if !line.points.band.is_empty() {
+                let of = |which: fn((f64, f64)) -> f64| numbers(line.points.band.iter().map(|ends| ends.map(which)));
+                m.raw("\" data-low=\"").text(of(|ends| ends.0)).raw("\" data-high=\"").text(of(|ends| ends.1));
+            }
             if self.along == Along::Share {
-                m.raw("\" data-x=\"").text(numbers(line.at.iter().copied().map(Some)));
+                m.raw("\" data-x=\"").text(numbers(line.points.at.iter().copied().map(Some)));
             }
             m.raw("\" d=\"");
             trace(&mut m, line, &x, &y);
@@ -101,9 +120,8 @@ impl Chart<'_> {
     /// What the picture shows, for those who don't see it.
     fn description(&self) -> String {
         let told = self.lines.iter().filter_map(|line| {
-            let known = || line.values.iter().flatten().copied();
-            let last = known().last()?;
-            let (least, greatest) = known().fold((f64::MAX, f64::MIN), |(a, b), v| (a.min(v), b.max(v)));
+            let last = line.points.values.iter().flatten().copied().last()?;
+            let (least, greatest) = line.known().fold((f64::MAX, f64::MIN), |(a, b), v| (a.min(v), b.max(v)));
             let [least, greatest, last] = [least, greatest, last].map(compact);
             Some(format!("{}: least {least}, greatest {greatest}, last {last} {}", line.name, self.unit))
         });
@@ -137,7 +155,7 @@ impl Chart<'_> {
             let room = label.chars().count() as f64 * CHARACTER / 2.0;
             m.place(x(tick).min(WIDTH - room)).raw("\" y=\"").place(floor + 18.0).raw("\">").text(label).raw("</text>");
         }
-        m.raw("<text class=\"unit\" x=\"0\" y=\"12\">").text(self.unit).raw("</text></g>");
+        m.raw("</g>");
     }
 
     fn happened(&self, m: &mut Markup, x: &impl Fn(f64) -> f64) {
@@ -182,7 +200,7 @@ impl Chart<'_> {
 
 fn trace(m: &mut Markup, line: &Line, x: &impl Fn(f64) -> f64, y: &Y) {
     let mut drawing = false;
-    for (i, (at, value)) in line.at.iter().zip(&line.values).enumerate() {
+    for (i, (at, value)) in line.points.at.iter().zip(&line.points.values).enumerate() {
         match value {
             Some(value) if drawing => {
                 m.raw("L").place(x(*at)).raw(" ").place(y.place(*value));
@@ -190,13 +208,28 @@ fn trace(m: &mut Markup, line: &Line, x: &impl Fn(f64) -> f64, y: &Y) {
             Some(value) => {
                 m.raw("M").place(x(*at)).raw(" ").place(y.place(*value));
                 // A value between two gaps is a dot.
-                if line.values.get(i + 1).copied().flatten().is_none() {
+                if line.points.values.get(i + 1).copied().flatten().is_none() {
                     m.raw("h.01");
                 }
             }
             None => {}
         }
         drawing = value.is_some();
+    }
+}
+
+/// From the least to the greatest value of each stretch, as one area for each part without a gap.
+fn band(m: &mut Markup, line: &Line, x: &impl Fn(f64) -> f64, y: &Y) {
+    let ends: Vec<Option<(f64, (f64, f64))>> =
+        line.points.at.iter().zip(&line.points.band).map(|(at, ends)| Some((x(*at), (*ends)?))).collect();
+    for part in ends.split(Option::is_none).filter(|part| !part.is_empty()) {
+        m.raw("<path class=\"band ").raw(hue(line.hue)).raw("\" d=\"");
+        let there = part.iter().flatten().map(|(x, (_, greatest))| (*x, *greatest));
+        let back = part.iter().rev().flatten().map(|(x, (least, _))| (*x, *least));
+        for (i, (x, value)) in there.chain(back).enumerate() {
+            m.raw(if i == 0 { "M" } else { "L" }).place(x).raw(" ").place(y.place(value));
+        }
+        m.raw("Z\"/>");
     }
 }
 
@@ -248,10 +281,8 @@ impl Y {
             }
             Scale::Log => {
                 let decades = self.low.floor() as i32..=self.high.ceil() as i32;
-                let each: &[f64] = match self.high - self.low {
-                    few if few <= 2.2 => &[1.0, 2.0, 5.0],
-                    _ => &[1.0],
-                };
+                let room = (self.bottom - self.top) / (self.high - self.low);
+                let each: &[f64] = if room >= 55.0 { &[1.0, 2.0, 5.0] } else { &[1.0] };
                 let within = |tick: &f64| (self.low - 1e-9..=self.high + 1e-9).contains(&tick.log10());
                 decades.flat_map(|n| each.iter().map(move |m| m * 10f64.powi(n))).filter(within).collect()
             }
@@ -291,7 +322,7 @@ fn percentile(n: i32) -> String {
 }
 
 fn hue(n: usize) -> &'static str {
-    const HUES: [&str; 7] = ["h0", "h1", "h2", "h3", "h4", "h5", "h6"];
+    const HUES: [&str; 8] = ["h0", "h1", "h2", "h3", "h4", "h5", "h6", "h7"];
     HUES[n % HUES.len()]
 }
 
@@ -316,9 +347,10 @@ mod tests {
     use super::*;
 
     fn chart<'a>(scale: Scale, values: Vec<Option<f64>>, spans: &'a [Span]) -> Chart<'a> {
-        let at = (0..values.len()).map(|i| i as f64).collect();
-        let line = Line { name: "ack".to_owned(), hue: 1, dashed: false, at, values };
-        let until = line.at.last().copied().unwrap_or(0.0);
+        let at: Vec<f64> = (0..values.len()).map(|i| i as f64).collect();
+        let until = at.last().copied().unwrap_or(0.0);
+        let points = Thinned { at, values, band: vec![] };
+        let line = Line { name: "ack".to_owned(), hue: 1, dashed: false, points };
         Chart {
             title: "t".to_owned(),
             unit: "ms",
@@ -359,11 +391,23 @@ mod tests {
     }
 
     #[test]
+    fn a_thinned_line_is_drawn_with_its_band_and_the_axis_reaches_over_it() {
+        let mut chart = chart(Scale::Log, vec![Some(5.0), Some(6.0), None, Some(5.0)], &[]);
+        chart.lines[0].points.band = vec![Some((1.0, 9.0)), Some((1.0, 4_321.0)), None, Some((2.0, 8.0))];
+        let svg = chart.draw().finish();
+        assert_eq!(svg.matches("class=\"band h1\"").count(), 2);
+        assert!(svg.contains("greatest 4,321") && svg.contains(">1,000</text>"), "{svg}");
+        assert!(svg.contains("data-high=\"9 4321 - 8\""));
+    }
+
+    #[test]
     fn axes_have_round_ticks_that_reach_over_the_values() {
         let y = Y::over(&[3.0, 5_130.0], Scale::Linear, 0.0, 100.0);
         assert_eq!(y.ticks(), [0.0, 2_000.0, 4_000.0, 6_000.0]);
         let y = Y::over(&[0.03, 870.0], Scale::Log, 0.0, 100.0);
         assert_eq!(y.ticks(), [0.1, 1.0, 10.0, 100.0, 1_000.0]);
+        let y = Y::over(&[0.03, 0.4], Scale::Log, 0.0, 100.0);
+        assert_eq!(y.ticks(), [0.02, 0.05, 0.1, 0.2, 0.5]);
         assert_eq!(time_ticks(130.0).last(), Some(&120.0));
         assert!(time_ticks(14_400.0).len() <= 13);
         assert_eq!([0, 1, 2, 3, 5].map(percentile), ["0 %", "90 %", "99 %", "99.9 %", "99.999 %"]);

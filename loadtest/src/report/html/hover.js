@@ -25,6 +25,7 @@
       read.set(plot, [...plot.querySelectorAll("path[data-y]")].map(path => ({
         name: path.dataset.name, look: path.getAttribute("class"),
         x: numbers(path.dataset.x || plot.dataset.x), y: numbers(path.dataset.y),
+        low: numbers(path.dataset.low || ""), high: numbers(path.dataset.high || ""),
       })));
     }
     return read.get(plot);
@@ -68,7 +69,8 @@
         swatch.append(stroke);
         const name = document.createElement("span"), number = document.createElement("i");
         name.textContent = line.name;
-        number.textContent = show(value) + (plot.dataset.unit === "ms" ? " ms" : "");
+        const band = line.high[i] ? ` (${show(line.low[i])} – ${show(line.high[i])})` : "";
+        number.textContent = show(value) + (plot.dataset.unit === "ms" ? " ms" : "") + band;
         body.append(swatch, name, number);
       }
       tip.replaceChildren(head, body);

@@ -1,8 +1,8 @@
 //! The report as one HTML page: everything is in it, nothing is fetched, and it works from a disk, in light and dark, on
 //! paper, and without its script.
 //!
-//! Invariant: all that is not literal goes through [`Markup::text`], which escapes it. The page stays below 2 MB: lines
-//! are thinned the more, the more runs there are.
+//! Invariant: all that is not literal goes through [`Markup::text`], which escapes it. The page stays small (below 2 MB
+//! for 24 runs of any length): lines are thinned the more, the more runs there are.
 
 mod chart;
 mod markup;
@@ -16,7 +16,7 @@ use super::{Status, text, wording};
 
 /// Points of a line, and of the same line over all runs together.
 const POINTS: usize = 1_000;
-const ALL_POINTS: usize = 3_000;
+const ALL_POINTS: usize = 2_000;
 /// More runs than that are folded.
 const UNFOLDED: usize = 4;
 /// Figures of a scenario that are shown large.
@@ -178,10 +178,10 @@ fn section(m: &mut Markup, report: &Report, i: usize, run: &Outcome) {
         m.raw("<p class=\"note\">There is no timeline of this run.</p>");
     } else {
         m.raw("<h3>Over time</h3><p class=\"note\">One point a second, the warm-up included");
-        let limit = (ALL_POINTS / report.runs.len()).clamp(60, POINTS);
+        let limit = (ALL_POINTS / report.runs.len()).clamp(40, POINTS);
         if run.timeline.len() > limit {
-            m.raw("; thinned so that of each ").text(compact(run.timeline.len() as f64 / (limit as f64 / 2.0)));
-            m.raw(" seconds the least and the greatest value stay");
+            m.raw("; the line is the median of each ").text(compact(run.timeline.len() as f64 / (limit as f64 / 2.0)));
+            m.raw(" seconds, the band reaches from their least to their greatest value");
         }
         m.raw(".</p><div class=\"timeline\">").add(&plots::timeline(run, limit)).raw("</div>");
     }
@@ -233,7 +233,7 @@ fn objectives(m: &mut Markup, run: &Outcome) {
     if run.objectives.is_empty() {
         return;
     }
-    m.raw("<h3>Objectives</h3><div class=\"wide\"><table><thead><tr><th scope=\"col\">figure</th><th scope=\"col\" class=\"n\">");
+    m.raw("<h3>Objectives</h3><div class=\"wide\"><table class=\"narrow\"><thead><tr><th scope=\"col\">figure</th><th scope=\"col\" class=\"n\">");
     m.raw("measured</th><th scope=\"col\" class=\"n\">limit</th><th scope=\"col\">result</th></tr></thead><tbody>");
     for o in &run.objectives {
         m.raw("<tr><th scope=\"row\">").text(wording::heading(&o.figure)).raw("</th>");
@@ -281,7 +281,7 @@ fn marks(m: &mut Markup, run: &Outcome) {
     if run.marks.is_empty() {
         return;
     }
-    m.raw("<h3>What happened</h3><div class=\"wide\"><table><thead><tr><th scope=\"col\" class=\"n\">no.</th>");
+    m.raw("<h3>What happened</h3><div class=\"wide\"><table class=\"narrow\"><thead><tr><th scope=\"col\" class=\"n\">no.</th>");
     m.raw(
         "<th scope=\"col\" class=\"n\">at</th><th scope=\"col\" class=\"n\">lasted s</th><th scope=\"col\">what</th>",
     );
@@ -362,12 +362,12 @@ mod tests {
             "chaos --seed 42 --minutes 2",
             "Latency by percentile",
             "99.999 %",
-            "<h4>Sends</h4>",
-            "<h4>Deliveries</h4>",
-            "<h4>Latency</h4>",
-            "<h4>Errors</h4>",
-            "<h4>Memory</h4>",
-            "<h4>CPU</h4>",
+            "<h4>Sends <small>",
+            "<h4>Deliveries <small>",
+            "<h4>Latency <small>",
+            "<h4>Errors <small>",
+            "<h4>Memory <small>",
+            "<h4>CPU <small>",
             "node 1 frozen for 13 s</th>",
             "nothing lost, repeated, reordered or invented",
             "not measured",
@@ -431,7 +431,7 @@ mod tests {
         assert!(page.contains("greatest 7,654"));
         let longest =
             page.split("data-y=\"").skip(1).map(|rest| rest.split('"').next().unwrap().split(' ').count()).max();
-        assert_eq!(longest, Some(1_000));
+        assert_eq!(longest, Some(500));
     }
 
     #[test]

@@ -2,7 +2,7 @@
 
 use super::chart::{Along, Chart, Line, Scale, Span};
 use super::markup::Markup;
-use super::thin::thin;
+use super::thin::{Thinned, thin};
 use crate::report::outcome::{Outcome, Second};
 use crate::report::wording;
 
@@ -15,13 +15,13 @@ fn hue(name: &str) -> usize {
         "resume" | "bus" | "waiting" => 3,
         "history" => 4,
         "http" | "client" => 5,
+        "errors" => 7,
         _ => 6,
     }
 }
 
 fn line(name: &str, hue: usize, dashed: bool, at: &[f64], values: &[Option<f64>], limit: usize) -> Line {
-    let (at, values) = thin(at, values, limit);
-    Line { name: name.to_owned(), hue, dashed, at, values }
+    Line { name: name.to_owned(), hue, dashed, points: thin(at, values, limit) }
 }
 
 /// The latencies over the share of values above each, both logarithmic.
@@ -31,9 +31,10 @@ pub fn distribution(run: &Outcome) -> Markup {
         let Some(latency) = run.latencies.get(kind) else { continue };
         let points = latency.percentiles.iter().filter(|(share, ms)| *share > 0.0 && *share <= 1.0 && ms.is_finite());
         let (at, values) = points.map(|(share, ms)| (-share.log10(), Some(*ms))).unzip();
-        lines.push(Line { name: kind.to_owned(), hue: hue(kind), dashed: false, at, values });
+        let points = Thinned { at, values, band: Vec::new() };
+        lines.push(Line { name: kind.to_owned(), hue: hue(kind), dashed: false, points });
     }
-    let until = lines.iter().flat_map(|line| line.at.iter().copied()).fold(1.0, f64::max);
+    let until = lines.iter().flat_map(|line| line.points.at.iter().copied()).fold(1.0, f64::max);
     let title = "Latency by percentile".to_owned();
     Chart { title, unit: "ms", along: Along::Share, scale: Scale::Log, until, height: 300.0, lines, spans: &[] }.draw()
 }
@@ -66,7 +67,7 @@ pub fn timeline(run: &Outcome, limit: usize) -> Markup {
     };
     let mut m = Markup::new();
     let mut plot = |title: &str, unit: &'static str, scale: Scale, height: f64, mut lines: Vec<Line>| {
-        lines.retain(|line| line.values.iter().any(Option::is_some));
+        lines.retain(|line| line.points.values.iter().any(Option::is_some));
         let title = title.to_owned();
         m.add(&Chart { title, unit, along: Along::Time, scale, until, height, lines, spans: &spans }.draw());
     };
