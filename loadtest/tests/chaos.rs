@@ -60,12 +60,12 @@ fn signal(pid: &str, name: &str) {
 
 #[test]
 fn faults_under_load_leave_the_log_whole_and_the_run_can_be_repeated() {
-    let arguments = ["--seed", "4", "--minutes", "0.2", "--faults", "kill,redis-flushall"];
+    let arguments = ["--seed", "6", "--minutes", "0.12", "--faults", "kill,redis-flushall"];
     let (status, result, beside) = Run::start(&arguments).end();
     assert_eq!(status, Some(0), "{result}{beside}");
     assert!(result.contains("nothing lost, repeated, reordered or invented"), "{result}");
     assert!(beside.contains("kill -9") && beside.contains("FLUSHALL") && beside.contains("healed after"), "{beside}");
-    let repeat = "repeat with: roundtable-loadtest chaos --seed 4 --minutes 0.2 --faults kill,redis-flushall --rate 50 \
+    let repeat = "repeat with: roundtable-loadtest chaos --seed 6 --minutes 0.12 --faults kill,redis-flushall --rate 50 \
                   --people 12 --rooms 6\n";
     assert!(result.ends_with(repeat), "{result}");
 }
