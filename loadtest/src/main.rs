@@ -6,6 +6,7 @@
 mod bench;
 mod broadcast;
 mod clock;
+mod compare;
 mod crowd;
 mod enter;
 mod fail;
@@ -33,6 +34,8 @@ struct Cli {
 enum Command {
     /// Measure sessions, deliveries and durable sends on this machine
     Bench(Box<bench::Options>),
+    /// The same work against Roundtable and what people would pick instead
+    Compare(Box<compare::Options>),
     /// Serve as the bare broadcaster that `bench` compares with; prints its port
     RawServer,
 }
@@ -40,6 +43,7 @@ enum Command {
 fn main() -> ExitCode {
     let result = match Cli::parse().command {
         Command::Bench(options) => bench::run(&options),
+        Command::Compare(options) => compare::run(&options),
         Command::RawServer => raw::serve(),
     };
     match result {

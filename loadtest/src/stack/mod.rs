@@ -51,6 +51,8 @@ pub struct Subject {
     /// Where clients connect, one a node.
     pub servers: Vec<SocketAddr>,
     pub mint: Mint,
+    /// `auth.jwt.secret`, what `mint` signs with.
+    pub secret: String,
     /// Whether rooms exist by being named (the bare broadcaster) or have to be made.
     pub makes_rooms: bool,
     pub nodes: Vec<u32>,
@@ -99,6 +101,7 @@ impl Subject {
             name: "raw".into(),
             servers: vec![loopback(port.unwrap_or_default())],
             mint: Mint::new(""),
+            secret: String::new(),
             makes_rooms: false,
             nodes: vec![child.pid()],
             store: Vec::new(),
@@ -120,6 +123,7 @@ impl Subject {
             name: format!("{count} node{}, {}", if count == 1 { "" } else { "s" }, store_name(store)),
             servers: Vec::new(),
             mint: Mint::new(&secret),
+            secret: secret.clone(),
             makes_rooms: true,
             nodes: Vec::new(),
             store: Vec::new(),
@@ -181,6 +185,7 @@ impl Subject {
             name: "target".into(),
             servers,
             mint: Mint::new(secret),
+            secret: secret.to_owned(),
             makes_rooms: true,
             nodes,
             store: Vec::new(),
@@ -244,11 +249,11 @@ fn store_name(store: Store) -> &'static str {
     }
 }
 
-fn loopback(port: u16) -> SocketAddr {
+pub(crate) fn loopback(port: u16) -> SocketAddr {
     (Ipv4Addr::LOCALHOST, port).into()
 }
 
-fn free_port() -> Result<u16> {
+pub(crate) fn free_port() -> Result<u16> {
     Ok(TcpListener::bind((Ipv4Addr::LOCALHOST, 0))?.local_addr()?.port())
 }
 
@@ -261,7 +266,7 @@ fn random_hex() -> Result<String> {
 
 /// PostgreSQL with its defaults (fsync and synchronous_commit on) in `files`. It refuses to run as root, so it gets
 /// another user there.
-fn postgres(programs: &Programs, files: &Path) -> Result<(Child, String)> {
+pub(crate) fn postgres(programs: &Programs, files: &Path) -> Result<(Child, String)> {
     let bin = match &programs.postgres_bin {
         Some(bin) => bin.clone(),
         None => find_postgres().ok_or_else(|| Fail::Setup("no PostgreSQL found: --postgres-bin DIR".into()))?,
@@ -303,7 +308,7 @@ fn postgres(programs: &Programs, files: &Path) -> Result<(Child, String)> {
 }
 
 /// On the path, or the newest of Debian's places.
-fn find_postgres() -> Option<PathBuf> {
+pub(crate) fn find_postgres() -> Option<PathBuf> {
     let path = std::env::var_os("PATH").unwrap_or_default();
     let on_path = std::env::split_paths(&path).find(|dir| dir.join("initdb").is_file());
     on_path.or_else(|| {
@@ -327,7 +332,7 @@ fn unprivileged() -> Result<(u32, u32)> {
 }
 
 /// Redis without persistence.
-fn redis(programs: &Programs, files: &Path) -> Result<(Child, String)> {
+pub(crate) fn redis(programs: &Programs, files: &Path) -> Result<(Child, String)> {
     let port = free_port()?;
     let mut command = Command::new(&programs.redis);
     command.current_dir(files).args(["--bind", "127.0.0.1", "--save", "", "--appendonly", "no"]);
