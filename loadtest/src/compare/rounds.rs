@@ -299,8 +299,12 @@ impl Comparison<'_> {
             let columns = figures::columns(case.workload.name());
             let titles: Vec<_> = std::iter::once("").chain(columns.iter().map(|(_, title)| *title)).collect();
             let mut table = Table::new(&titles);
-            for &row in rows {
-                let medians = self.medians(&case, row);
+            let all: Vec<Figures> = rows.iter().map(|&row| self.medians(&case, row)).collect();
+            if all.iter().all(Figures::is_empty) {
+                continue;
+            }
+            // A row of dashes is a peer that this is not asked of, or that failed.
+            for (row, medians) in rows.iter().zip(all) {
                 let values: Vec<_> = columns.iter().map(|(name, _)| medians.get(*name).copied()).collect();
                 table.row(&row.name(), &values);
             }

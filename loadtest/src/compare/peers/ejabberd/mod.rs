@@ -92,7 +92,10 @@ pub fn start(programs: &Programs, archive: bool) -> Result<Server> {
     let mut command = Command::new(erl);
     // As `ejabberdctl foreground` starts it, but without a node name: no cluster, so no daemon for one either.
     command
-        .args(["-noinput", "+K", "true", "+P", "250000", "-mnesia", "dir"])
+        .args(["-noinput", "+K", "true", "+P", "250000"])
+        // Schedulers that wait for work don't spin: that would count as CPU that deliveries use.
+        .args(["+sbwt", "none", "+sbwtdcpu", "none", "+sbwtdio", "none"])
+        .args(["-mnesia", "dir"])
         .arg(format!("\"{}\"", spool.display()))
         .args(["-s", "ejabberd"])
         .current_dir(files.path())

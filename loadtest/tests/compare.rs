@@ -1,0 +1,95 @@
+//! `compare` end to end, as small as it gets: the bare broadcaster beside Roundtable, every workload, one round.
+//!
+//! `ROUNDTABLE_TEST_SERVER` names a server to use instead of the one of this build, which is brought up to date first.
+
+use std::path::{Path, PathBuf};
+use std::process::{Command, Output};
+
+use serde_json::Value;
+
+fn compare(arguments: &[&str]) -> Output {
+    let mut command = Command::new(env!("CARGO_BIN_EXE_roundtable-loadtest"));
+    command.arg("compare").args(arguments);
+    if let Some(bin) = std::env::var_os("ROUNDTABLE_TEST_POSTGRES_BIN").filter(|bin| !bin.is_empty()) {
+        command.arg("--postgres-bin").arg(bin);
+    }
+    command.output().expect("the harness starts")
+}
+
+/// The server's program. Only a whole workspace's test run builds it by itself.
+fn server() -> PathBuf {
+    if let Some(path) = std::env::var_os("ROUNDTABLE_TEST_SERVER") {
+        return path.into();
+    }
+    let mut build = Command::new(env!("CARGO"));
+    build.args(["build", "--quiet", "--package", "roundtable", "--bin", "roundtable"]);
+    if !cfg!(debug_assertions) {
+        build.arg("--release");
+    }
+    let root = Path::new(env!("CARGO_MANIFEST_DIR")).parent().expect("the crate is in a workspace");
+    assert!(build.current_dir(root).status().expect("cargo runs").success(), "the server builds");
+    Path::new(env!("CARGO_BIN_EXE_roundtable-loadtest")).with_file_name("roundtable")
+}
+
+fn runs(json: &Path) -> Vec<Value> {
+    let text = std::fs::read_to_string(json).expect("the report was written");
+    let _ = std::fs::remove_file(json);
+    let report: Value = serde_json::from_str(&text).expect("the report is JSON");
+    report["runs"].as_array().expect("the report has runs").clone()
+}
+
+#[test]
+fn roundtable_and_the_bare_broadcaster_are_compared() {
+    let server = server();
+    let json = std::env::temp_dir().join(format!("roundtable-compare-{}.json", std::process::id()));
+    let sizes = "--rounds 1 --seconds 1 --warmup 0.3 --readers 20 --rate 20 --rooms 4 --room-readers 5 --rooms-rate 40 \
+                 --connections 50,150 --settle 0.2 --senders 10 --window 4";
+    let mut arguments: Vec<&str> = vec!["raw", "--json", json.to_str().expect("a plain path")];
+    arguments.extend(["--roundtable", server.to_str().expect("a plain path")]);
+    arguments.extend(sizes.split_whitespace());
+    let output = compare(&arguments);
+    let (out, err) = (String::from_utf8_lossy(&output.stdout), String::from_utf8_lossy(&output.stderr));
+    assert!(output.status.success(), "{out}{err}");
+    assert!(out.contains("To roundtable") && out.contains("To raw"), "{out}");
+
+    let runs = runs(&json);
+    let of = |scenario: &str, subject: &str| -> Vec<&Value> {
+        runs.iter().filter(|run| run["scenario"] == scenario && run["subject"] == subject).collect()
+    };
+    for subject in ["roundtable", "raw"] {
+        for scenario in ["fanout", "rooms"] {
+            let [run] = of(scenario, subject)[..] else { panic!("one {scenario} of {subject}: {runs:?}") };
+            let figure = |name: &str| run["figures"][name].as_f64().expect("a number");
+            assert!(figure("deliveries") > 0.0 && figure("delivery_p50_ms") > 0.0, "{run}");
+            for fault in ["lost", "repeated", "reordered", "invented", "refused"] {
+                assert_eq!(figure(fault), 0.0, "{fault}: {run}");
+            }
+        }
+        assert_eq!(of("idle", subject).len(), 2, "at both numbers of connections");
+    }
+    for scenario in ["fanout", "rooms", "durable"] {
+        let [run] = of(scenario, "roundtable")[..] else { panic!("one {scenario}: {runs:?}") };
+        let verdict = &run["verdict"];
+        assert!(verdict["entries"].as_u64() > Some(0), "{run}");
+        assert_eq!(verdict["entries"], verdict["acked"], "every entry of the history was acked: {run}");
+        assert_eq!(verdict["faults"], serde_json::json!({}), "{run}");
+    }
+    assert!(of("durable", "raw").is_empty(), "the bare broadcaster stores nothing");
+    assert!(!of("fanout", "raw / roundtable").is_empty(), "ratios are kept");
+}
+
+#[test]
+fn what_is_missing_is_one_line_before_anything_runs() {
+    for (arguments, what) in [
+        (vec!["raw", "--roundtable", "/no/such/server"], "/no/such/server"),
+        (vec!["socketio", "--without-roundtable", "--cache", "/no/such/cache"], "--install"),
+        (vec!["raw", "--readers", "0"], "--readers"),
+        (vec!["raw", "--connections", "999999"], "999999"),
+    ] {
+        let output = compare(&arguments);
+        let err = String::from_utf8_lossy(&output.stderr);
+        assert_eq!(output.status.code(), Some(2), "{arguments:?}: {err}");
+        assert!(err.contains(what), "{arguments:?}: {err}");
+        assert!(output.stdout.is_empty(), "{arguments:?}");
+    }
+}
