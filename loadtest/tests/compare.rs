@@ -38,44 +38,64 @@ fn runs(json: &Path) -> Vec<Value> {
     report["runs"].as_array().expect("the report has runs").clone()
 }
 
-#[test]
-fn roundtable_and_the_bare_broadcaster_are_compared() {
-    let server = server();
-    let json = std::env::temp_dir().join(format!("roundtable-compare-{}.json", std::process::id()));
-    let sizes = "--rounds 1 --seconds 1 --warmup 0.3 --readers 20 --rate 20 --rooms 4 --room-readers 5 --rooms-rate 40 \
-                 --connections 50,150 --settle 0.2 --senders 10 --window 4";
-    let mut arguments: Vec<&str> = vec!["raw", "--json", json.to_str().expect("a plain path")];
-    arguments.extend(["--roundtable", server.to_str().expect("a plain path")]);
-    arguments.extend(sizes.split_whitespace());
-    let output = compare(&arguments);
+/// Small enough for a debug build on a busy machine.
+const SMALL: &str = "--rounds 1 --seconds 1 --warmup 0.3 --readers 20 --rate 20 --rooms 4 --room-readers 5 --rooms-rate 40 \
+                     --connections 50,150 --settle 0.2 --senders 10 --window 4";
+
+/// Runs it and gives what it printed and what it wrote.
+fn compared(name: &str, arguments: &str, more: &[&str]) -> (String, Vec<Value>) {
+    let json = std::env::temp_dir().join(format!("roundtable-compare-{name}-{}.json", std::process::id()));
+    let mut all: Vec<&str> = arguments.split_whitespace().chain(SMALL.split_whitespace()).collect();
+    all.extend(["--json", json.to_str().expect("a plain path")]);
+    all.extend(more);
+    let output = compare(&all);
     let (out, err) = (String::from_utf8_lossy(&output.stdout), String::from_utf8_lossy(&output.stderr));
     assert!(output.status.success(), "{out}{err}");
-    assert!(out.contains("To roundtable") && out.contains("To raw"), "{out}");
+    (out.into_owned(), runs(&json))
+}
 
-    let runs = runs(&json);
-    let of = |scenario: &str, subject: &str| -> Vec<&Value> {
-        runs.iter().filter(|run| run["scenario"] == scenario && run["subject"] == subject).collect()
-    };
-    for subject in ["roundtable", "raw"] {
-        for scenario in ["fanout", "rooms"] {
-            let [run] = of(scenario, subject)[..] else { panic!("one {scenario} of {subject}: {runs:?}") };
-            let figure = |name: &str| run["figures"][name].as_f64().expect("a number");
-            assert!(figure("deliveries") > 0.0 && figure("delivery_p50_ms") > 0.0, "{run}");
-            for fault in ["lost", "repeated", "reordered", "invented", "refused"] {
-                assert_eq!(figure(fault), 0.0, "{fault}: {run}");
-            }
-        }
-        assert_eq!(of("idle", subject).len(), 2, "at both numbers of connections");
+fn of<'a>(runs: &'a [Value], scenario: &str, subject: &str) -> Vec<&'a Value> {
+    runs.iter().filter(|run| run["scenario"] == scenario && run["subject"] == subject).collect()
+}
+
+fn assert_faultless(run: &Value) {
+    let figure = |name: &str| run["figures"][name].as_f64().expect("a number");
+    for fault in ["lost", "repeated", "reordered", "invented", "refused"] {
+        assert_eq!(figure(fault), 0.0, "{fault}: {run}");
     }
-    for scenario in ["fanout", "rooms", "durable"] {
-        let [run] = of(scenario, "roundtable")[..] else { panic!("one {scenario}: {runs:?}") };
+}
+
+#[test]
+fn roundtable_is_compared_with_the_bare_broadcaster_and_read_back() {
+    let server = server();
+    let program = ["--roundtable", server.to_str().expect("a plain path")];
+    let (out, runs) = compared("both", "raw --workload rooms,durable", &program);
+    assert!(out.contains("To roundtable") && out.contains("To raw"), "{out}");
+    for subject in ["roundtable", "raw"] {
+        let [run] = of(&runs, "rooms", subject)[..] else { panic!("one of {subject}: {runs:?}") };
+        assert_faultless(run);
+        assert!(run["figures"]["deliveries"].as_f64() > Some(0.0), "{run}");
+    }
+    for scenario in ["rooms", "durable"] {
+        let [run] = of(&runs, scenario, "roundtable")[..] else { panic!("one {scenario}: {runs:?}") };
+        assert_faultless(run);
         let verdict = &run["verdict"];
         assert!(verdict["entries"].as_u64() > Some(0), "{run}");
         assert_eq!(verdict["entries"], verdict["acked"], "every entry of the history was acked: {run}");
         assert_eq!(verdict["faults"], serde_json::json!({}), "{run}");
     }
-    assert!(of("durable", "raw").is_empty(), "the bare broadcaster stores nothing");
-    assert!(!of("fanout", "raw / roundtable").is_empty(), "ratios are kept");
+    assert!(of(&runs, "durable", "raw").is_empty(), "the bare broadcaster stores nothing");
+    assert!(!of(&runs, "rooms", "raw / roundtable").is_empty(), "ratios are kept");
+}
+
+#[test]
+fn one_large_room_and_idle_connections_are_measured() {
+    let (out, runs) = compared("raw", "raw --without-roundtable --workload fanout,idle", &[]);
+    assert!(out.contains("1 × 20 readers"), "{out}");
+    let [run] = of(&runs, "fanout", "raw")[..] else { panic!("one: {runs:?}") };
+    assert_faultless(run);
+    assert!(run["figures"]["delivery_p50_ms"].as_f64() > Some(0.0), "{run}");
+    assert_eq!(of(&runs, "idle", "raw").len(), 2, "at both numbers of connections");
 }
 
 #[test]

@@ -90,8 +90,12 @@ impl Comparison<'_> {
             rows.retain(|&row| row != Row::Centrifugo);
         }
         let missing = |rows: &[Row]| {
-            let mut all: Vec<_> = rows.iter().flat_map(|row| row.missing(&self.places)).collect();
-            all.dedup();
+            let mut all = Vec::new();
+            for one in rows.iter().flat_map(|row| row.missing(&self.places)) {
+                if !all.contains(&one) {
+                    all.push(one);
+                }
+            }
             all
         };
         let mut found = missing(&rows);
