@@ -13,7 +13,8 @@ use crate::fail::{Fail, Result};
 use crate::idle;
 use crate::report::table::{Report, Table, median, quantile_ms};
 use crate::sends::{self, Pace, Senders};
-use crate::stack::{Programs, Store, Subject, Usage};
+use crate::stack::options::Programs;
+use crate::stack::{Store, Subject, Usage};
 use crate::sys;
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]

@@ -9,6 +9,8 @@ pub enum Fail {
     Broken(String),
     /// Something needed for the run is missing or did not start.
     Setup(String),
+    /// The report's file, and why it could not be written.
+    Unwritten(String),
     /// SIGINT, SIGTERM or SIGHUP.
     Interrupted,
 }
@@ -19,7 +21,7 @@ impl Fail {
     pub fn exit_code(&self) -> u8 {
         match self {
             Self::Broken(_) => 1,
-            Self::Setup(_) => 2,
+            Self::Setup(_) | Self::Unwritten(_) => 2,
             Self::Interrupted => 130,
         }
     }
@@ -30,6 +32,7 @@ impl fmt::Display for Fail {
         match self {
             Self::Broken(what) => write!(f, "contract broken: {what}"),
             Self::Setup(what) => write!(f, "can't run: {what}"),
+            Self::Unwritten(what) => write!(f, "can't write the report {what}"),
             Self::Interrupted => f.write_str("stopped"),
         }
     }

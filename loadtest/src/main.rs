@@ -5,6 +5,8 @@
 
 mod bench;
 mod broadcast;
+mod chaos;
+mod checker;
 mod clock;
 mod compare;
 mod crowd;
@@ -12,16 +14,21 @@ mod enter;
 mod fail;
 mod idle;
 mod net;
+mod plan;
 mod proc;
 mod raw;
 mod report;
+mod scenario;
 mod sends;
 mod stack;
 mod sys;
+mod usage;
 
 use std::process::ExitCode;
 
 use clap::{Parser, Subcommand};
+
+use crate::report::Status;
 
 #[derive(Parser)]
 #[command(version, about = "Load and measurement for Roundtable", disable_help_subcommand = true)]
@@ -34,20 +41,37 @@ struct Cli {
 enum Command {
     /// Measure sessions, deliveries and durable sends on this machine
     Bench(Box<bench::Options>),
+    /// Put a load on Roundtable, measure it, and judge every history
+    Run(Box<scenario::command::Options>),
+    /// Start a private cluster and keep it until Ctrl-C
+    Cluster(Box<stack::command::Options>),
+    /// Compute the nodes, Redis shards and PostgreSQL that a load needs, from measured unit costs
+    Plan(Box<plan::Options>),
+    /// Break a private cluster in every way under load, and check that nothing was lost
+    Chaos(Box<chaos::command::Options>),
     /// The same work against Roundtable and what people would pick instead
     Compare(Box<compare::Options>),
     /// Serve as the bare broadcaster that `bench` compares with; prints its port
     RawServer,
+    /// Play a share of a run's people; started by the other commands
+    #[command(hide = true)]
+    Worker,
 }
 
 fn main() -> ExitCode {
+    let held = |()| Status::Held;
     let result = match Cli::parse().command {
-        Command::Bench(options) => bench::run(&options),
+        Command::Run(options) => scenario::command::run(&options),
+        Command::Bench(options) => bench::run(&options).map(held),
+        Command::Cluster(options) => stack::command::run(&options).map(held),
+        Command::Plan(options) => plan::run(&options).map(held),
+        Command::Chaos(options) => chaos::command::run(&options),
         Command::Compare(options) => compare::run(&options),
-        Command::RawServer => raw::serve(),
+        Command::RawServer => raw::serve().map(held),
+        Command::Worker => crowd::worker::run().map(held),
     };
     match result {
-        Ok(()) => ExitCode::SUCCESS,
+        Ok(status) => ExitCode::from(status.exit_code()),
         Err(fail) => {
             eprintln!("{fail}");
             ExitCode::from(fail.exit_code())

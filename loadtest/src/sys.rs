@@ -89,6 +89,11 @@ pub fn stopped() -> bool {
     STOPPED.load(Ordering::Relaxed)
 }
 
+/// Whether somebody asked the run to stop; the next one who asks is heard anew.
+pub fn take_stop() -> bool {
+    STOPPED.swap(false, Ordering::Relaxed)
+}
+
 /// From now on SIGINT, SIGTERM and SIGHUP are remembered for [`stopped`] and interrupt waits, so that what was started
 /// is ended in order.
 pub fn watch_for_stop() -> io::Result<()> {
@@ -155,6 +160,20 @@ pub fn own_cpu() -> (f64, f64) {
 pub fn ticks_per_second() -> f64 {
     // SAFETY: no pointers.
     unsafe { libc::sysconf(libc::_SC_CLK_TCK) as f64 }
+}
+
+/// Now by the clock that all processes of the machine share and that never steps, in nanoseconds.
+pub fn monotonic_ns() -> u64 {
+    let mut now = libc::timespec { tv_sec: 0, tv_nsec: 0 };
+    // SAFETY: `now` lives through the call; the clock is always there.
+    unsafe { libc::clock_gettime(libc::CLOCK_MONOTONIC, &mut now) };
+    now.tv_sec as u64 * 1_000_000_000 + now.tv_nsec as u64
+}
+
+/// Bytes of a page of memory.
+pub fn page_bytes() -> u64 {
+    // SAFETY: no pointers.
+    unsafe { libc::sysconf(libc::_SC_PAGESIZE) as u64 }
 }
 
 /// Whether we run as root.

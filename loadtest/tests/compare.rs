@@ -85,7 +85,7 @@ fn roundtable_is_compared_with_the_bare_broadcaster_and_read_back() {
         assert_eq!(verdict["faults"], serde_json::json!({}), "{run}");
     }
     assert!(of(&runs, "durable", "raw").is_empty(), "the bare broadcaster stores nothing");
-    assert!(!of(&runs, "rooms", "raw / roundtable").is_empty(), "ratios are kept");
+    assert!(!of(&runs, "ratios", "raw / roundtable").is_empty(), "ratios are kept");
 }
 
 #[test]

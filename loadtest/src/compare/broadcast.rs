@@ -9,11 +9,10 @@ use hdrhistogram::Histogram;
 use crate::compare::crowd::Crowd;
 use crate::compare::dialect::Heard;
 use crate::compare::ledger::{Ledger, Tally};
-use crate::compare::server::Server;
+use crate::compare::server::{Server, Usage};
 use crate::compare::tag::{self, Tag};
 use crate::fail::{Fail, Result};
 use crate::net::fleet::{Fleet, Lost, Scenario};
-use crate::stack::Usage;
 
 /// What is sent to whom.
 #[derive(Clone, Copy, Debug, PartialEq, serde::Serialize)]

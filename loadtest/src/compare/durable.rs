@@ -11,11 +11,10 @@ use crate::compare::broadcast::histogram;
 use crate::compare::crowd::Crowd;
 use crate::compare::dialect::{Dialect, Heard, Person, StoredSign};
 use crate::compare::ledger::{Ledger, Tally};
-use crate::compare::server::Server;
+use crate::compare::server::{Server, Usage};
 use crate::compare::tag::{self, Tag};
 use crate::fail::{Fail, Result};
 use crate::net::fleet::{Fleet, Lost, Scenario};
-use crate::stack::Usage;
 
 #[derive(Clone, Copy, Debug, PartialEq, serde::Serialize)]
 pub struct Plan {

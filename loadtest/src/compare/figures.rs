@@ -3,10 +3,10 @@
 
 use std::collections::BTreeMap;
 
+use crate::compare::server::Usage;
 use crate::compare::{broadcast, durable, idle};
 use crate::report::outcome::Latency;
 use crate::report::table::{Table, median};
-use crate::stack::Usage;
 
 pub type Figures = BTreeMap<String, f64>;
 

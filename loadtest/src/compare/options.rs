@@ -5,6 +5,8 @@ use std::path::PathBuf;
 use clap::{Args, ValueEnum};
 
 use crate::compare::peers::Peer;
+use crate::report::Deliver;
+use crate::stack::options::StackOptions;
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
 pub enum Workload {
@@ -88,17 +90,10 @@ pub struct Options {
     /// Where npm's packages are [default: roundtable-loadtest in the user's cache]
     #[arg(long, value_name = "DIR")]
     pub cache: Option<PathBuf>,
-    /// Write everything that was measured to this file
-    #[arg(long, value_name = "FILE")]
-    pub json: Option<PathBuf>,
-    /// The server's program [default: roundtable beside this one]
-    #[arg(long, value_name = "PATH")]
-    pub roundtable: Option<PathBuf>,
-    /// Directory of initdb and postgres [default: found]
-    #[arg(long, value_name = "DIR")]
-    pub postgres_bin: Option<PathBuf>,
-    #[arg(long, value_name = "PATH", default_value = "redis-server")]
-    pub redis: PathBuf,
+    #[command(flatten)]
+    pub stack: StackOptions,
+    #[command(flatten)]
+    pub deliver: Deliver,
 }
 
 fn seconds(text: &str) -> Result<f64, String> {

@@ -6,7 +6,6 @@ use std::time::{Duration, Instant};
 
 use serde_json::{Value, json};
 
-use crate::clock;
 use crate::compare::figures::{self, Figures};
 use crate::compare::options::{Options, Workload};
 use crate::compare::peers::{Places, Row};
@@ -15,18 +14,23 @@ use crate::compare::{broadcast, durable, idle, install, readback};
 use crate::fail::{Fail, Result};
 use crate::net::token::Mint;
 use crate::report::outcome::{Ending, Latency, Outcome, Report, Verdict};
-use crate::report::table::{Table, machine};
-use crate::stack::Programs;
+use crate::report::table::Table;
+use crate::report::{Status, deliver};
+use crate::stack::options::Programs;
 use crate::sys;
 
 /// Senders of the one room of `fanout`.
 const FANOUT_SENDERS: usize = 4;
 
 /// Runs the comparison and prints it. A peer that fails a row loses that row; a breach of Roundtable's contract ends all.
-pub fn run(options: &Options) -> Result<()> {
+pub fn run(options: &Options) -> Result<Status> {
     sys::watch_for_stop()?;
     sys::sharp_timers();
     let files = sys::raise_file_limit()?;
+    options.deliver.check()?;
+    if !options.deliver.slo.is_empty() {
+        return Err(Fail::Setup("a comparison has no objectives: --slo belongs to run".into()));
+    }
     let mut counts = options.connections.clone();
     counts.sort_unstable();
     counts.dedup();
@@ -34,14 +38,19 @@ pub fn run(options: &Options) -> Result<()> {
     if most as u64 + 500 > files {
         return Err(Fail::Setup(format!("{most} connections need more than the {files} files allowed")));
     }
-    let mut comparison =
-        Comparison { options, counts, places: places(options, most)?, started: clock::rfc3339_now(), runs: Vec::new() };
+    let mut report = Report::begin();
+    let mut comparison = Comparison { options, counts, places: places(options, most)?, runs: Vec::new() };
     let rows = comparison.rows()?;
     let result = comparison.all(&rows);
+    if comparison.runs.is_empty() {
+        return result.map(|()| Status::Broken);
+    }
     // What was measured before a failure is worth keeping.
     comparison.print(&rows);
-    comparison.write()?;
-    result
+    report.runs = comparison.runs;
+    println!("\nEach round:\n");
+    let status = deliver(&mut report, &options.deliver)?;
+    result.map(|()| status)
 }
 
 fn most_connections(options: &Options, counts: &[usize]) -> usize {
@@ -54,24 +63,26 @@ fn most_connections(options: &Options, counts: &[usize]) -> usize {
     options.workload.iter().map(of).max().unwrap_or(0)
 }
 
-fn places(options: &Options, connections: usize) -> Result<Places> {
-    let roundtable = match &options.roundtable {
-        Some(path) => path.canonicalize().map_err(|error| Fail::Setup(format!("{}: {error}", path.display())))?,
+fn places(options: &Options, connections: usize) -> Result<Places<'_>> {
+    // Programs are started in directories of their own, so what is relative would not be found.
+    let stack = &options.stack;
+    let roundtable = match &stack.roundtable {
+        Some(path) => std::path::absolute(path)?,
         None => std::env::current_exe()?.with_file_name("roundtable"),
     };
-    let programs = Programs { roundtable, postgres_bin: options.postgres_bin.clone(), redis: options.redis.clone() };
+    let redis = install::program(&stack.redis.to_string_lossy()).unwrap_or_else(|| stack.redis.clone());
+    let postgres_bin = stack.postgres_bin.as_ref().map(std::path::absolute).transpose()?;
+    let programs = Programs { roundtable, postgres_bin, redis };
     let cache = options.cache.clone().unwrap_or_else(install::default_cache);
-    // Node.js is started elsewhere, so a relative directory would not be found.
     let cache = std::path::absolute(cache)?;
-    Ok(Places { programs, cache, connections })
+    Ok(Places { programs, stack, cache, connections })
 }
 
 struct Comparison<'a> {
     options: &'a Options,
     /// Numbers of idle connections, rising.
     counts: Vec<usize>,
-    places: Places,
-    started: String,
+    places: Places<'a>,
     runs: Vec<Outcome>,
 }
 
@@ -124,6 +135,7 @@ impl Comparison<'_> {
                     let since = Instant::now();
                     let name = format!("round {round}, {}, {}", workload.name(), row.name());
                     match self.row(row, workload, round) {
+                        Ok(()) if self.options.deliver.quiet => {}
                         Ok(()) => eprintln!("{name}: {:.0} s", since.elapsed().as_secs_f64()),
                         Err(Fail::Interrupted) => return Err(Fail::Interrupted),
                         Err(fail) => {
@@ -179,7 +191,6 @@ impl Comparison<'_> {
                 one.latencies.extend(delivery.map(|latency| ("delivery".to_owned(), latency)));
                 one.verdict = verdict(
                     server,
-                    row,
                     &readback::Row {
                         rooms: &rooms,
                         room_of: &|person| person / plan.readers_per_room,
@@ -209,7 +220,6 @@ impl Comparison<'_> {
                 one.latencies.extend(ack.map(|latency| ("ack".to_owned(), latency)));
                 one.verdict = verdict(
                     server,
-                    row,
                     &readback::Row {
                         rooms: &rooms,
                         room_of: &|person| person,
@@ -288,6 +298,7 @@ impl Comparison<'_> {
                     }
                     let label = format!("{}, ratio of medians", case.name());
                     let mut one = outcome(*row, case.workload, label, BTreeMap::new(), Ending::Finished);
+                    one.scenario = "ratios".into();
                     one.subject = format!("{} / {}", row.name(), base.name());
                     one.figures = ratios.clone();
                     kept.push(one);
@@ -316,21 +327,6 @@ impl Comparison<'_> {
             print!("{}", table.render());
         }
         self.runs.append(&mut kept);
-    }
-
-    fn write(&self) -> Result<()> {
-        let Some(path) = &self.options.json else { return Ok(()) };
-        let command: Vec<String> = std::env::args().skip(1).collect();
-        let report = Report {
-            version: env!("CARGO_PKG_VERSION").into(),
-            command: format!("roundtable-loadtest {}", command.join(" ")),
-            started: self.started.clone(),
-            ended: clock::rfc3339_now(),
-            machine: machine(),
-            runs: self.runs.clone(),
-        };
-        let text = serde_json::to_string_pretty(&report).map_err(|error| Fail::Setup(error.to_string()))?;
-        std::fs::write(path, text + "\n").map_err(|error| Fail::Setup(format!("{}: {error}", path.display())))
     }
 }
 
@@ -407,9 +403,9 @@ fn outcome(row: Row, workload: Workload, label: String, settings: BTreeMap<Strin
 }
 
 /// What the histories say of a row of ours; nothing of a peer's.
-fn verdict(server: &Server, row: Row, found: &readback::Row) -> Result<Option<Verdict>> {
+fn verdict(server: &Server, found: &readback::Row) -> Result<Option<Verdict>> {
     match &server.held {
-        Held::Subject(subject) if row.is_ours() => readback::run(server, Mint::new(&subject.secret), found).map(Some),
+        Held::Stack(stack) => readback::run(server, Mint::new(&stack.target().secret), found).map(Some),
         _ => Ok(None),
     }
 }

@@ -2,16 +2,19 @@
 //! value.
 
 use std::net::{SocketAddr, TcpStream};
+use std::ops::Sub;
 use std::time::Duration;
 
 use crate::compare::dialect::{Dialect, Person};
-use crate::fail::Result;
+use crate::fail::{Fail, Result};
+use crate::net::http;
+use crate::net::token::Mint;
 use crate::proc::{self, Cpu, Memory};
 use crate::stack::child::{Child, TempDir};
-use crate::stack::{Parts, Subject, Usage};
-
-/// Longest wait for a server to answer.
-pub const PATIENCE: Duration = Duration::from_secs(60);
+use crate::stack::postgres::Postgres;
+use crate::stack::redis::Redis;
+use crate::stack::{Parts, Stack};
+use crate::sys;
 
 pub struct Server {
     pub dialect: Box<dyn Dialect>,
@@ -21,32 +24,41 @@ pub struct Server {
     pub held: Held,
 }
 
-/// What ends a server when it is dropped: processes before the directory they use.
+/// What ends a server when it is dropped; fields go in their order, the directory that all use last.
 pub enum Held {
-    Subject(Box<Subject>),
-    Own { children: Vec<Child>, _files: TempDir },
+    /// A Roundtable.
+    Stack(Box<Stack>),
+    Own {
+        /// Serve clients.
+        children: Vec<Child>,
+        redis: Option<Box<Redis>>,
+        postgres: Option<Box<Postgres>>,
+        files: TempDir,
+    },
 }
 
-impl Drop for Held {
-    fn drop(&mut self) {
-        if let Self::Own { children, .. } = self {
-            while children.pop().is_some() {}
+/// CPU used so far by each part.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct Usage {
+    pub nodes: Cpu,
+    pub store: Cpu,
+    pub bus: Cpu,
+    pub client: Cpu,
+}
+
+impl Sub for Usage {
+    type Output = Self;
+    fn sub(self, earlier: Self) -> Self {
+        Self {
+            nodes: self.nodes - earlier.nodes,
+            store: self.store - earlier.store,
+            bus: self.bus - earlier.bus,
+            client: self.client - earlier.client,
         }
     }
 }
 
 impl Server {
-    /// A Roundtable or the bare broadcaster, as the rest of the harness starts them.
-    pub fn of(subject: Subject, dialect: Box<dyn Dialect>) -> Self {
-        let parts = Parts {
-            nodes: subject.nodes.clone(),
-            store: subject.store.clone(),
-            bus: subject.bus.clone(),
-            ..Parts::default()
-        };
-        Self { dialect, doors: subject.servers.clone(), parts, held: Held::Subject(Box::new(subject)) }
-    }
-
     /// `readers` people in each of `rooms`, room by room, spread over the doors.
     pub fn people(&self, rooms: &[String], readers: usize) -> Vec<Person> {
         let person = |number: usize| Person {
@@ -59,10 +71,20 @@ impl Server {
 
     /// Rooms that have to be made before somebody enters; elsewhere naming them is enough.
     pub fn make_rooms(&self, rooms: &[String]) -> Result<()> {
-        match &self.held {
-            Held::Subject(subject) => subject.make_rooms(rooms),
-            Held::Own { .. } => Ok(()),
+        let Held::Stack(stack) = &self.held else { return Ok(()) };
+        let token = Mint::new(&stack.target().secret).token("owner");
+        for (room, door) in rooms.iter().zip(self.doors.iter().cycle()) {
+            if sys::stopped() {
+                return Err(Fail::Interrupted);
+            }
+            let body = format!(r#"{{"id":"{room}","kind":"public"}}"#);
+            match http::call(*door, "POST", "/api/v1/rooms", Some(&token), &body) {
+                Ok((201, _)) => {}
+                Ok((status, body)) => return Err(Fail::Broken(format!("making room {room}: {status} {body}"))),
+                Err(error) => return Err(Fail::Broken(format!("making room {room}: {error}"))),
+            }
         }
+        Ok(())
     }
 
     pub fn usage(&self) -> Usage {
@@ -79,10 +101,10 @@ impl Server {
         proc::memory(&proc::family(&self.parts.nodes))
     }
 
-    /// What its processes printed last.
+    /// What its processes that serve clients printed last.
     pub fn last_words(&self) -> String {
         match &self.held {
-            Held::Subject(subject) => subject.last_words(),
+            Held::Stack(stack) => stack.last_words(),
             Held::Own { children, .. } => {
                 let logs = children.iter().map(|child| (child.log().display(), child.last_lines()));
                 logs.filter(|(_, text)| !text.is_empty()).map(|(log, text)| format!("--- {log}\n{text}\n")).collect()

@@ -34,7 +34,7 @@ pub struct Person {
 }
 
 /// What people do, each stream on a schedule that waits for nobody.
-#[derive(Clone, Debug, Serialize, Deserialize)]
+#[derive(Clone, Debug, Default, Serialize, Deserialize)]
 pub struct Load {
     pub warmup_s: f64,
     /// Length of the measured part; the rate of sends may differ between its steps.
@@ -65,5 +65,19 @@ pub struct Load {
 pub struct Step {
     pub seconds: f64,
     /// Sends a second over all rooms; infinite: each window always full (a closed loop).
+    #[serde(with = "rate")]
     pub sends_per_s: f64,
+}
+
+/// JSON has no infinity: it is written as null.
+mod rate {
+    use serde::{Deserialize, Deserializer, Serialize, Serializer};
+
+    pub fn serialize<S: Serializer>(rate: &f64, to: S) -> Result<S::Ok, S::Error> {
+        rate.is_finite().then_some(*rate).serialize(to)
+    }
+
+    pub fn deserialize<'de, D: Deserializer<'de>>(from: D) -> Result<f64, D::Error> {
+        Ok(Option::deserialize(from)?.unwrap_or(f64::INFINITY))
+    }
 }

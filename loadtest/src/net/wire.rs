@@ -131,6 +131,12 @@ keys! {
     STAMP = b"\"text\":\"t=";
     RETRY = b"\"retry_after_ms\":";
     RETRYABLE = b"\"retryable\":true";
+    RECONNECT_AFTER = b"\"reconnect_after_ms\":";
+    JITTER = b"\"jitter_ms\":";
+    BACKOFF_MAX = b"\"backoff_max_ms\":";
+    VERDICT = b"\"verdict\":\"";
+    DUPLICATE = b"\"duplicate\":true";
+    MORE = b"\"more\":true";
 }
 
 /// The string after `key`, as it stands on the wire.

@@ -9,6 +9,8 @@ use hdrhistogram::Histogram;
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
+use crate::clock;
+
 /// One whole command: one or more runs on one machine.
 #[derive(Clone, Debug, Serialize, Deserialize)]
 pub struct Report {
@@ -21,6 +23,44 @@ pub struct Report {
     /// See [`super::table::machine`].
     pub machine: Value,
     pub runs: Vec<Outcome>,
+}
+
+impl Report {
+    /// Of the command that this process was started with, which begins now; `ended` is filled by [`super::deliver`].
+    pub fn begin() -> Self {
+        Self {
+            version: env!("CARGO_PKG_VERSION").to_owned(),
+            command: told(std::env::args().skip(1)),
+            started: clock::rfc3339_now(),
+            ended: String::new(),
+            machine: super::table::machine(),
+            runs: Vec::new(),
+        }
+    }
+}
+
+/// A command line as it may be shown to others: without secrets.
+fn told(args: impl Iterator<Item = String>) -> String {
+    let secret = |name: &str| ["secret", "token", "password"].iter().any(|word| name.contains(word));
+    let mut words = vec!["roundtable-loadtest".to_owned()];
+    let mut hide = false;
+    for arg in args {
+        let word = match arg.split_once('=') {
+            _ if hide => "…".to_owned(),
+            Some((name, _)) if name.starts_with("--") && secret(name) => format!("{name}=…"),
+            // `postgres://user:password@host`
+            _ => match (arg.find("://"), arg.rfind('@')) {
+                (Some(scheme), Some(host)) if scheme < host => match arg[scheme + 3..host].find(':') {
+                    Some(colon) => format!("{}:…{}", &arg[..scheme + 3 + colon], &arg[host..]),
+                    None => arg.clone(),
+                },
+                _ => arg.clone(),
+            },
+        };
+        hide = !hide && arg.starts_with("--") && !arg.contains('=') && secret(&arg);
+        words.push(if word.contains([' ', '<', '>', '&', ';', '*', '|']) { format!("'{word}'") } else { word });
+    }
+    words.join(" ")
 }
 
 /// How a run came to its end.
@@ -60,6 +100,33 @@ pub struct Outcome {
     pub verdict: Option<Verdict>,
     /// Filled by `--slo`.
     pub objectives: Vec<Objective>,
+}
+
+impl Outcome {
+    /// A figure by its name. Beside what is in `figures`: a latency's quantile (`ack_p99_ms`); `p50_ms`, `p95_ms` and
+    /// `p99_ms` without a kind, which are the delivery's where there are deliveries and else the ack's; `seconds`; and
+    /// `rss_bytes_per_1000_connections`.
+    pub fn figure(&self, name: &str) -> Option<f64> {
+        self.figures.get(name).copied().or_else(|| match name {
+            "seconds" => Some(self.seconds),
+            "rss_bytes_per_1000_connections" => Some(self.figure("rss_mib_per_1000_connections")? * 1_048_576.0),
+            "p50_ms" | "p95_ms" | "p99_ms" => {
+                self.figure(&format!("delivery_{name}")).or_else(|| self.figure(&format!("ack_{name}")))
+            }
+            _ => {
+                let (kind, quantile) = super::wording::quantile(name)?;
+                let latency = self.latencies.get(kind)?;
+                Some(match quantile {
+                    "p50" => latency.p50_ms,
+                    "p90" => latency.p90_ms,
+                    "p95" => latency.p95_ms,
+                    "p99" => latency.p99_ms,
+                    "p999" => latency.p999_ms,
+                    _ => latency.max_ms,
+                })
+            }
+        })
+    }
 }
 
 /// A distribution of latencies in milliseconds, counted from the intended time.
@@ -177,4 +244,21 @@ pub struct Objective {
     /// Absent where the run has no such figure, which breaks the objective too.
     pub value: Option<f64>,
     pub held: bool,
+    /// The profile it is from, if it is from one.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub profile: Option<String>,
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_command_line_is_shown_without_its_secrets() {
+        let words =
+            ["run", "--secret", "abc", "--admin-token=def", "--store", "postgres://u:pw@h/db", "--slo", "p99_ms<=5"];
+        let told = told(words.into_iter().map(str::to_owned));
+        let shown = "run --secret … --admin-token=… --store postgres://u:…@h/db --slo 'p99_ms<=5'";
+        assert_eq!(told, format!("roundtable-loadtest {shown}"));
+    }
 }

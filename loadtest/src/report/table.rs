@@ -5,6 +5,7 @@ use std::fs;
 use hdrhistogram::Histogram;
 use serde_json::{Value, json};
 
+use super::number::compact;
 use crate::clock;
 
 /// The middle one, or the mean of the two in the middle; `None` of nothing.
@@ -43,19 +44,29 @@ pub fn machine() -> Value {
 
 /// A table whose first column is text and whose others are numbers.
 pub struct Table {
-    columns: Vec<&'static str>,
+    columns: Vec<String>,
     rows: Vec<Vec<String>>,
 }
 
 impl Table {
-    pub fn new(columns: &[&'static str]) -> Self {
-        Self { columns: columns.to_vec(), rows: Vec::new() }
+    pub fn new(columns: &[impl AsRef<str>]) -> Self {
+        Self { columns: columns.iter().map(|column| column.as_ref().to_owned()).collect(), rows: Vec::new() }
     }
 
     /// `None` shows as a dash: not known here, which is not the same as 0.
     pub fn row(&mut self, name: &str, values: &[Option<f64>]) {
-        let values = values.iter().map(|value| value.map_or_else(|| "–".to_owned(), figure));
-        self.rows.push(std::iter::once(name.to_owned()).chain(values).collect());
+        let values = values.iter().map(|value| value.map_or_else(|| "–".to_owned(), compact));
+        self.cells(std::iter::once(name.to_owned()).chain(values).collect());
+    }
+
+    /// A row that is text already, one cell a column.
+    pub fn cells(&mut self, mut cells: Vec<String>) {
+        cells.resize(self.columns.len(), "–".to_owned());
+        self.rows.push(cells);
+    }
+
+    pub fn is_empty(&self) -> bool {
+        self.rows.is_empty()
     }
 
     /// In Markdown, aligned, so that it reads the same on a terminal.
@@ -76,22 +87,12 @@ impl Table {
             .enumerate()
             .map(|(i, &width)| if i == 0 { "-".repeat(width) } else { "-".repeat(width - 1) + ":" })
             .collect();
-        let mut text = line(&mut self.columns.iter().copied());
+        let mut text = line(&mut self.columns.iter().map(String::as_str));
         text += &line(&mut rules.iter().map(String::as_str));
         for row in &self.rows {
             text += &line(&mut row.iter().map(String::as_str));
         }
         text
-    }
-}
-
-/// Three significant digits, and no digit of a whole number lost.
-fn figure(value: f64) -> String {
-    match value.abs() {
-        n if n.fract() == 0.0 => format!("{value:.0}"),
-        n if n >= 99.95 => format!("{value:.0}"),
-        n if n >= 9.995 => format!("{value:.1}"),
-        _ => format!("{value:.2}"),
     }
 }
 
@@ -140,6 +141,6 @@ mod tests {
         let mut table = Table::new(&["what", "a"]);
         table.row("one", &[Some(1234.5)]);
         table.row("x", &[None]);
-        assert_eq!(table.render(), "| what |    a |\n| ---- | ---: |\n| one  | 1234 |\n| x    |    – |\n");
+        assert_eq!(table.render(), "| what |     a |\n| ---- | ----: |\n| one  | 1,234 |\n| x    |     – |\n");
     }
 }

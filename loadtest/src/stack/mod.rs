@@ -1,38 +1,48 @@
-//! What is measured: Roundtable nodes with the store and bus they need, the bare broadcaster, or servers that run
-//! already. Everything that is started here listens on a free loopback port, keeps its files in a temporary directory
-//! and ends with its value.
+//! A private cluster: PostgreSQL, Redis and Roundtable nodes as processes of this machine, on loopback ports of their
+//! own, with their files in a temporary directory.
+//!
+//! Invariants: everything ends with its value, on return, error and panic alike, and should this process be killed the
+//! kernel ends what it started; ports stay the same over every stop and start. It is to be started from a thread that
+//! lives as long as it does (see [`child::Child`]).
 
 pub mod child;
+pub mod command;
+pub mod node;
+pub mod options;
+pub mod ports;
+pub mod postgres;
+pub mod proxy;
+pub mod redis;
+mod subject;
 
 use std::fs;
-use std::net::{Ipv4Addr, SocketAddr, TcpListener};
-use std::os::unix::fs::{PermissionsExt, chown};
-use std::os::unix::process::CommandExt;
-use std::path::{Path, PathBuf};
-use std::process::Command;
+use std::io::Read;
+use std::net::SocketAddr;
+use std::os::unix::fs::PermissionsExt;
+use std::path::Path;
 use std::time::Duration;
 
+use crate::crowd::job::Target;
 use crate::fail::{Fail, Result};
-use crate::net::http;
-use crate::net::token::Mint;
-use crate::proc::{self, Cpu, Memory};
-use crate::stack::child::{Child, TempDir};
-use crate::sys;
+use crate::stack::child::{Server, TempDir};
+use crate::stack::node::Node;
+use crate::stack::options::Programs;
+use crate::stack::ports::loopback;
+use crate::stack::postgres::Postgres;
+use crate::stack::proxy::Proxy;
+use crate::stack::redis::Redis;
 
-const PATIENCE: Duration = Duration::from_secs(60);
+pub use subject::{Subject, Usage};
+
+/// For each part to become ready at the start.
+pub const PATIENCE: Duration = Duration::from_secs(60);
+/// Connections that a node may hold to PostgreSQL, its appends' own included.
+const CONNECTIONS_OF_A_NODE: usize = 16;
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq, clap::ValueEnum)]
 pub enum Store {
     Sqlite,
     Postgres,
-}
-
-/// Where programs are, and what is to be started with them.
-#[derive(Clone, Debug)]
-pub struct Programs {
-    pub roundtable: PathBuf,
-    pub postgres_bin: Option<PathBuf>,
-    pub redis: PathBuf,
 }
 
 /// Process ids by part, for their CPU and memory.
@@ -45,201 +55,186 @@ pub struct Parts {
     pub admin: Vec<SocketAddr>,
 }
 
-/// Something that serves the protocol, with the processes behind it.
-pub struct Subject {
-    pub name: String,
-    /// Where clients connect, one a node.
-    pub servers: Vec<SocketAddr>,
-    pub mint: Mint,
-    /// `auth.jwt.secret`, what `mint` signs with.
-    pub secret: String,
-    /// Whether rooms exist by being named (the bare broadcaster) or have to be made.
-    pub makes_rooms: bool,
-    pub nodes: Vec<u32>,
-    pub store: Vec<u32>,
-    pub bus: Vec<u32>,
-    /// In the order of their start; they are ended in reverse.
-    children: Vec<Child>,
-    _files: Option<TempDir>,
+/// What is to be started.
+#[derive(Clone, Debug)]
+pub struct Setup {
+    pub programs: Programs,
+    /// Nodes that are started at once.
+    pub nodes: usize,
+    pub store: Store,
+    /// `ROUNDTABLE__…`; they win over those of the stack itself.
+    pub settings: Vec<(String, String)>,
+    /// What else the nodes have in their environment.
+    pub env: Vec<(String, String)>,
+    /// Whether each node has proxies of its own in front of Redis and PostgreSQL.
+    pub proxied: bool,
+    /// Nodes that are not started but have their ports already.
+    pub spare: usize,
 }
 
-/// CPU used so far by each part of a subject.
-#[derive(Clone, Copy, Debug, Default, serde::Serialize)]
-pub struct Usage {
-    pub nodes: Cpu,
-    pub store: Cpu,
-    pub bus: Cpu,
-    pub client: Cpu,
+pub struct Stack {
+    /// Those that were started at once, then the spare ones. Fields are dropped in this order.
+    pub nodes: Vec<Node>,
+    /// Where there may be more than one node.
+    pub redis: Option<Redis>,
+    pub postgres: Option<Postgres>,
+    name: String,
+    secret: String,
+    files: TempDir,
 }
 
-impl std::ops::Sub for Usage {
-    type Output = Self;
-    fn sub(self, earlier: Self) -> Self {
-        Self {
-            nodes: self.nodes - earlier.nodes,
-            store: self.store - earlier.store,
-            bus: self.bus - earlier.bus,
-            client: self.client - earlier.client,
-        }
-    }
-}
-
-impl Subject {
-    /// The bare broadcaster, from this same program.
-    pub fn raw() -> Result<Self> {
-        let files = TempDir::new("raw")?;
-        let mut command = Command::new(std::env::current_exe()?);
-        command.arg("raw-server");
-        let mut child = Child::start("raw", &mut command, files.path().join("raw.log"), libc::SIGTERM)?;
-        let log = child.log().to_owned();
-        let mut port = None;
-        child.wait_until(PATIENCE, || {
-            port = fs::read_to_string(&log).ok().and_then(|text| text.lines().next()?.parse::<u16>().ok());
-            port.is_some()
-        })?;
-        Ok(Self {
-            name: "raw".into(),
-            servers: vec![loopback(port.unwrap_or_default())],
-            mint: Mint::new(""),
-            secret: String::new(),
-            makes_rooms: false,
-            nodes: vec![child.pid()],
-            store: Vec::new(),
-            bus: Vec::new(),
-            children: vec![child],
-            _files: Some(files),
-        })
-    }
-
-    /// `count` nodes with `store`, and Redis where there are several.
-    pub fn roundtable(programs: &Programs, count: usize, store: Store, settings: &[(String, String)]) -> Result<Self> {
-        if count > 1 && store == Store::Sqlite {
+impl Stack {
+    /// Starts everything and waits until all of it is ready; `say` hears what is being waited for.
+    ///
+    /// # Errors
+    /// Where something can't be started, ends or isn't ready within [`PATIENCE`] (with the last lines of its log), or
+    /// the run is to stop.
+    pub fn start(setup: &Setup, say: &mut dyn FnMut(&str)) -> Result<Self> {
+        let all = setup.nodes + setup.spare;
+        if all > 1 && setup.store == Store::Sqlite {
             return Err(Fail::Setup("several nodes need --store postgres".into()));
         }
-        let files = TempDir::new("bench")?;
+        let files = TempDir::new("stack")?;
+        // PostgreSQL may run under another account.
         fs::set_permissions(files.path(), fs::Permissions::from_mode(0o755))?;
-        let secret = random_hex()?;
-        let mut subject = Self {
-            name: format!("{count} node{}, {}", if count == 1 { "" } else { "s" }, store_name(store)),
-            servers: Vec::new(),
-            mint: Mint::new(&secret),
-            secret: secret.clone(),
-            makes_rooms: true,
+        let mut stack = Self {
             nodes: Vec::new(),
-            store: Vec::new(),
-            bus: Vec::new(),
-            children: Vec::new(),
-            _files: None,
+            redis: None,
+            postgres: None,
+            name: format!("{}, {}", nodes_in_words(setup.nodes), store_name(setup.store)),
+            secret: random_hex()?,
+            files,
         };
-        let store_url = match store {
-            Store::Sqlite => format!("sqlite://{}/roundtable.db", files.path().display()),
-            Store::Postgres => {
-                let (child, url) = postgres(programs, files.path())?;
-                subject.store.push(child.pid());
-                subject.children.push(child);
-                url
-            }
-        };
-        let redis_url = if count > 1 {
-            let (child, url) = redis(programs, files.path())?;
-            subject.bus.push(child.pid());
-            subject.children.push(child);
-            url
-        } else {
-            String::new()
-        };
-        for i in 0..count {
-            let (bind, admin) = (loopback(free_port()?), loopback(free_port()?));
-            let mut command = Command::new(&programs.roundtable);
-            command.current_dir(files.path());
-            // Settings of the caller's own environment must not leak into the measurement.
-            for (key, _) in std::env::vars_os().filter(|(key, _)| key.to_string_lossy().starts_with("ROUNDTABLE__")) {
-                command.env_remove(key);
-            }
-            command
-                .env("ROUNDTABLE__SERVER__BIND", bind.to_string())
-                .env("ROUNDTABLE__ADMIN__BIND", admin.to_string())
-                .env("ROUNDTABLE__STORE__URL", &store_url)
-                .env("ROUNDTABLE__AUTH__JWT__SECRET", &secret)
-                .env("ROUNDTABLE__LIMITS__MESSAGES_PER_MINUTE", "0")
-                .env("ROUNDTABLE__LIMITS__HTTP_PER_MINUTE", "0")
-                .env("ROUNDTABLE__LOG__LEVEL", "warn");
-            if !redis_url.is_empty() {
-                command.env("ROUNDTABLE__CLUSTER__REDIS_URL", &redis_url);
-            }
-            command.envs(settings.iter().map(|(key, value)| (key, value)));
-            let log = files.path().join(format!("node{i}.log"));
-            let mut child = Child::start("roundtable", &mut command, log, libc::SIGTERM)?;
-            child.wait_until(PATIENCE, || matches!(http::call(admin, "GET", "/readyz", None, ""), Ok((200, _))))?;
-            subject.servers.push(bind);
-            subject.nodes.push(child.pid());
-            subject.children.push(child);
+        stack.start_servers(setup, all, say)?;
+        for number in 1..=all {
+            let node = stack.make_node(number, setup)?;
+            stack.nodes.push(node);
         }
-        subject._files = Some(files);
-        Ok(subject)
+        say(&format!("starting {}", nodes_in_words(setup.nodes)));
+        for node in &mut stack.nodes[..setup.nodes] {
+            node.start()?;
+        }
+        for node in &mut stack.nodes[..setup.nodes] {
+            node.until_ready(PATIENCE)?;
+        }
+        Ok(stack)
     }
 
-    /// Nodes that run already; `nodes` are their process ids where they run here, so that their CPU can be told.
-    pub fn existing(servers: Vec<SocketAddr>, nodes: Vec<u32>, secret: &str) -> Self {
-        Self {
-            name: "target".into(),
-            servers,
-            mint: Mint::new(secret),
-            secret: secret.to_owned(),
-            makes_rooms: true,
-            nodes,
-            store: Vec::new(),
-            bus: Vec::new(),
-            children: Vec::new(),
-            _files: None,
+    fn start_servers(&mut self, setup: &Setup, all: usize, say: &mut dyn FnMut(&str)) -> Result<()> {
+        let programs = &setup.programs;
+        if setup.store == Store::Postgres {
+            say("starting PostgreSQL");
+            let most = (CONNECTIONS_OF_A_NODE * all).max(200);
+            let postgres = Postgres::start(programs.postgres_bin.as_deref(), self.files.path(), most)?;
+            self.postgres.insert(postgres).until_ready(PATIENCE)?;
+        }
+        if all > 1 {
+            say("starting Redis");
+            let redis = Redis::start(&programs.redis, self.files.path())?;
+            self.redis.insert(redis).until_ready(PATIENCE)?;
+        }
+        Ok(())
+    }
+
+    fn make_node(&self, number: usize, setup: &Setup) -> Result<Node> {
+        let mut environment: Vec<(String, String)> = Vec::new();
+        let mut set = |name: &str, value: String| environment.push((format!("ROUNDTABLE__{name}"), value));
+        let proxy = |port: u16| setup.proxied.then(|| Proxy::start(loopback(port))).transpose();
+        set("AUTH__JWT__SECRET", self.secret.clone());
+        set("LIMITS__MESSAGES_PER_MINUTE", "0".into());
+        set("LIMITS__HTTP_PER_MINUTE", "0".into());
+        set("LOG__LEVEL", "warn".into());
+        let mut postgres_proxy = None;
+        match &self.postgres {
+            None => set("STORE__URL", format!("sqlite://{}/roundtable.db", self.files.path().display())),
+            Some(postgres) => {
+                postgres_proxy = proxy(postgres.port())?;
+                set("STORE__URL", postgres.url_at(postgres_proxy.as_ref().map_or(postgres.port(), Proxy::port)));
+            }
+        }
+        let mut redis_proxy = None;
+        if let Some(redis) = &self.redis {
+            redis_proxy = proxy(redis.port())?;
+            set("CLUSTER__REDIS_URL", redis.url_at(redis_proxy.as_ref().map_or(redis.port(), Proxy::port)));
+        }
+        environment.extend(setup.settings.iter().chain(&setup.env).cloned());
+        let mut node = Node::new(number, &setup.programs.roundtable, self.files.path(), environment)?;
+        node.redis = redis_proxy;
+        node.postgres = postgres_proxy;
+        Ok(node)
+    }
+
+    /// Where clients connect, the spare nodes included.
+    pub fn target(&self) -> Target {
+        Target {
+            name: self.name.clone(),
+            servers: self.nodes.iter().map(|node| node.public).collect(),
+            secret: self.secret.clone(),
         }
     }
 
-    /// Makes public rooms.
-    pub fn make_rooms(&self, rooms: &[String]) -> Result<()> {
-        if !self.makes_rooms {
-            return Ok(());
+    /// What runs now.
+    pub fn parts(&self) -> Parts {
+        let pids = |pid: Option<u32>| pid.into_iter().collect();
+        Parts {
+            nodes: self.nodes.iter().filter_map(Node::pid).collect(),
+            store: pids(self.postgres.as_ref().and_then(Postgres::pid)),
+            bus: pids(self.redis.as_ref().and_then(Redis::pid)),
+            admin: self.nodes.iter().filter(|node| node.pid().is_some()).map(|node| node.admin).collect(),
         }
-        let token = self.mint.token("bench-owner");
-        for (room, server) in rooms.iter().zip(self.servers.iter().cycle()) {
-            if sys::stopped() {
-                return Err(Fail::Interrupted);
-            }
-            let body = format!(r#"{{"id":"{room}","kind":"public"}}"#);
-            match http::call(*server, "POST", "/api/v1/rooms", Some(&token), &body) {
-                Ok((201, _)) => {}
-                Ok((status, body)) => return Err(Fail::Broken(format!("making room {room}: {status} {body}"))),
-                Err(error) => return Err(Fail::Broken(format!("making room {room}: {error}"))),
+    }
+
+    /// # Errors
+    /// Where the stack has none.
+    pub fn redis_mut(&mut self) -> Result<&mut Redis> {
+        self.redis.as_mut().ok_or_else(|| Fail::Setup("a single node has no Redis".into()))
+    }
+
+    /// # Errors
+    /// Where the stack has none.
+    pub fn postgres_mut(&mut self) -> Result<&mut Postgres> {
+        self.postgres.as_mut().ok_or_else(|| Fail::Setup("this cluster has no PostgreSQL".into()))
+    }
+
+    /// Where its data and logs are.
+    pub fn files(&self) -> &Path {
+        self.files.path()
+    }
+
+    /// Leaves data and logs where they are at the end.
+    pub fn keep_files(&mut self) {
+        self.files.keep();
+    }
+
+    /// Copies every log into the directory `into`, which is there already.
+    pub fn copy_logs(&self, into: &Path) -> std::io::Result<()> {
+        for entry in fs::read_dir(self.files.path())?.flatten() {
+            let path = entry.path();
+            if path.extension().is_some_and(|extension| extension == "log") {
+                fs::copy(&path, into.join(entry.file_name()))?;
             }
         }
         Ok(())
     }
 
-    pub fn usage(&self) -> Usage {
-        Usage {
-            nodes: proc::cpu(&self.nodes),
-            store: proc::cpu(&self.store),
-            bus: proc::cpu(&self.bus),
-            client: Cpu::own(),
-        }
-    }
-
-    /// Of the nodes together.
-    pub fn memory(&self) -> Memory {
-        proc::memory(&self.nodes)
-    }
-
-    /// What its processes printed last, for the one who has to find out why a run failed.
+    /// What its nodes printed last, for the one who has to find out why a run failed.
     pub fn last_words(&self) -> String {
-        let logs = self.children.iter().map(|child| (child.log().display(), child.last_lines()));
-        logs.filter(|(_, text)| !text.is_empty()).map(|(log, text)| format!("--- {log}\n{text}\n")).collect()
+        let words = self.nodes.iter().map(|node| (&node.name, node.last_lines()));
+        words.filter(|(_, text)| !text.is_empty()).map(|(name, text)| format!("--- {name}\n{text}\n")).collect()
     }
 }
 
-impl Drop for Subject {
+impl Drop for Stack {
     fn drop(&mut self) {
-        while self.children.pop().is_some() {}
+        // All at once, so that they need not wait for each other; each value waits for its own end afterwards.
+        for node in &mut self.nodes {
+            node.terminate();
+        }
     }
+}
+
+fn nodes_in_words(count: usize) -> String {
+    format!("{count} node{}", if count == 1 { "" } else { "s" })
 }
 
 fn store_name(store: Store) -> &'static str {
@@ -249,95 +244,8 @@ fn store_name(store: Store) -> &'static str {
     }
 }
 
-pub(crate) fn loopback(port: u16) -> SocketAddr {
-    (Ipv4Addr::LOCALHOST, port).into()
-}
-
-pub(crate) fn free_port() -> Result<u16> {
-    Ok(TcpListener::bind((Ipv4Addr::LOCALHOST, 0))?.local_addr()?.port())
-}
-
 fn random_hex() -> Result<String> {
-    use std::io::Read;
     let mut bytes = [0u8; 32];
     fs::File::open("/dev/urandom")?.read_exact(&mut bytes)?;
     Ok(bytes.iter().map(|byte| format!("{byte:02x}")).collect())
-}
-
-/// PostgreSQL with its defaults (fsync and synchronous_commit on) in `files`. It refuses to run as root, so it gets
-/// another user there.
-pub(crate) fn postgres(programs: &Programs, files: &Path) -> Result<(Child, String)> {
-    let bin = match &programs.postgres_bin {
-        Some(bin) => bin.clone(),
-        None => find_postgres().ok_or_else(|| Fail::Setup("no PostgreSQL found: --postgres-bin DIR".into()))?,
-    };
-    let data = files.join("postgres");
-    fs::create_dir(&data)?;
-    let ids = if sys::is_root() { Some(unprivileged()?) } else { None };
-    if let Some((user, group)) = ids {
-        chown(&data, Some(user), Some(group))?;
-    }
-    let run = |name: &str| {
-        let mut command = Command::new(bin.join(name));
-        command.current_dir(&data);
-        if let Some((user, group)) = ids {
-            command.uid(user).gid(group);
-        }
-        command
-    };
-    let made = run("initdb")
-        .args(["--username=roundtable", "--auth=trust", "--encoding=UTF8", "--locale=C", "-D"])
-        .arg(&data)
-        .output()
-        .map_err(|error| Fail::Setup(format!("{}: {error}", bin.join("initdb").display())))?;
-    if !made.status.success() {
-        return Err(Fail::Setup(format!("initdb: {}", String::from_utf8_lossy(&made.stderr))));
-    }
-    let port = free_port()?.to_string();
-    let mut command = run("postgres");
-    command.arg("-D").arg(&data).args(["-p", &port, "-c", "listen_addresses=127.0.0.1"]);
-    command.args(["-c", "unix_socket_directories=", "-c", "max_connections=200"]);
-    // SIGQUIT is PostgreSQL's immediate shutdown: the data is thrown away, so nothing has to be written back.
-    let mut child = Child::start("postgres", &mut command, files.join("postgres.log"), libc::SIGQUIT)?;
-    // PostgreSQL keeps its state in the last line of this file.
-    let state = data.join("postmaster.pid");
-    child.wait_until(PATIENCE, || {
-        fs::read_to_string(&state).is_ok_and(|text| text.lines().last().is_some_and(|line| line.trim() == "ready"))
-    })?;
-    Ok((child, format!("postgres://roundtable:none@127.0.0.1:{port}/postgres")))
-}
-
-/// On the path, or the newest of Debian's places.
-pub(crate) fn find_postgres() -> Option<PathBuf> {
-    let path = std::env::var_os("PATH").unwrap_or_default();
-    let on_path = std::env::split_paths(&path).find(|dir| dir.join("initdb").is_file());
-    on_path.or_else(|| {
-        let versions = fs::read_dir("/usr/lib/postgresql").ok()?;
-        let bins = versions.filter_map(|entry| Some(entry.ok()?.path().join("bin")));
-        bins.filter(|bin| bin.join("initdb").is_file()).max()
-    })
-}
-
-/// User and group id of the account that PostgreSQL runs under where we are root.
-fn unprivileged() -> Result<(u32, u32)> {
-    let accounts = fs::read_to_string("/etc/passwd")?;
-    let find = |name: &str| {
-        let fields: Vec<&str> = accounts
-            .lines()
-            .map(|line| line.split(':'))
-            .find_map(|mut fields| (fields.next() == Some(name)).then(|| fields.collect()))?;
-        Some((fields.get(1)?.parse().ok()?, fields.get(2)?.parse().ok()?))
-    };
-    find("postgres").or_else(|| find("nobody")).ok_or_else(|| Fail::Setup("no account postgres or nobody".into()))
-}
-
-/// Redis without persistence.
-pub(crate) fn redis(programs: &Programs, files: &Path) -> Result<(Child, String)> {
-    let port = free_port()?;
-    let mut command = Command::new(&programs.redis);
-    command.current_dir(files).args(["--bind", "127.0.0.1", "--save", "", "--appendonly", "no"]);
-    command.args(["--port", &port.to_string()]);
-    let mut child = Child::start("redis-server", &mut command, files.join("redis.log"), libc::SIGTERM)?;
-    child.wait_until(PATIENCE, || std::net::TcpStream::connect(loopback(port)).is_ok())?;
-    Ok((child, format!("redis://127.0.0.1:{port}")))
 }

@@ -24,8 +24,10 @@ pub(super) struct Ownership {
     /// Asked of the router to let go of; and those it let go of.
     releasing: BTreeSet<ShardId>,
     released: BTreeSet<ShardId>,
-    /// Who should own what.
+    /// Who should own what, of whom: made once for each set of candidates, since it costs as many hashes as there are
+    /// shards and candidates.
     wishes: Vec<Option<NodeId>>,
+    candidates: Vec<NodeId>,
     reserved: Option<Reserved>,
 }
 
@@ -48,6 +50,7 @@ impl Ownership {
             releasing: BTreeSet::new(),
             released: BTreeSet::new(),
             wishes: nobody,
+            candidates: Vec::new(),
             reserved: None,
         }
     }
@@ -78,7 +81,11 @@ impl Ownership {
 
     /// Who should own what changes only with the candidates.
     pub(super) fn rethink<'a>(&mut self, candidates: impl IntoIterator<Item = &'a NodeId>) {
-        self.wishes = placement::wishes(candidates).into_iter().map(|wish| wish.cloned()).collect();
+        let candidates: Vec<&NodeId> = candidates.into_iter().collect();
+        if !candidates.iter().copied().eq(&self.candidates) {
+            self.wishes = placement::wishes(candidates.iter().copied()).into_iter().map(|wish| wish.cloned()).collect();
+            self.candidates = candidates.into_iter().cloned().collect();
+        }
     }
 
     /// Leaves the table as last read to its owners, unless an older one is already.

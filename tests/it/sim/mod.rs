@@ -16,6 +16,7 @@ mod hub;
 mod invariants;
 mod links;
 mod room;
+mod scale;
 mod store;
 mod trust;
 mod wire;

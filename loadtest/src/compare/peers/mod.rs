@@ -12,11 +12,10 @@ use std::path::PathBuf;
 use clap::ValueEnum;
 
 use crate::compare::install::Missing;
-use crate::compare::peers::roundtable::Roundtable;
 use crate::compare::server::Server;
 use crate::fail::Result;
-use crate::net::token::Mint;
-use crate::stack::{self, Programs, Store, Subject};
+use crate::stack::options::{Programs, StackOptions};
+use crate::stack::postgres;
 
 /// What `compare` takes by name.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
@@ -45,8 +44,10 @@ pub enum Row {
 }
 
 /// Where things are that several peers need.
-pub struct Places {
+pub struct Places<'a> {
     pub programs: Programs,
+    /// Settings and environment of Roundtable's nodes.
+    pub stack: &'a StackOptions,
     /// What npm installed.
     pub cache: PathBuf,
     /// Most connections that a row opens.
@@ -110,7 +111,7 @@ impl Row {
             Self::Roundtable { nodes } => nodes > 1,
             row => row == Self::SocketIo,
         };
-        if needs_postgres && places.programs.postgres_bin.is_none() && stack::find_postgres().is_none() {
+        if needs_postgres && places.programs.postgres_bin.is_none() && postgres::find().is_none() {
             missing.push(Missing::Debian("postgresql"));
         }
         if needs_redis && crate::compare::install::program(&places.programs.redis.to_string_lossy()).is_none() {
@@ -121,14 +122,8 @@ impl Row {
 
     pub fn start(self, places: &Places) -> Result<Server> {
         match self {
-            Self::Roundtable { nodes } => {
-                let subject = Subject::roundtable(&places.programs, nodes.into(), Store::Postgres, &[])?;
-                let mint = Mint::new(&subject.secret);
-                Ok(Server::of(subject, Box::new(Roundtable { mint, stores: true })))
-            }
-            Self::Raw => {
-                Ok(Server::of(Subject::raw()?, Box::new(Roundtable { mint: Mint::new("none"), stores: false })))
-            }
+            Self::Roundtable { nodes } => roundtable::start(places, nodes.into()),
+            Self::Raw => roundtable::start_raw(),
             Self::SocketIo => socketio::start(&places.programs, &places.cache),
             Self::Ejabberd { archive } => ejabberd::start(&places.programs, archive),
             Self::Nchan => nchan::start(places.connections),

@@ -1,13 +1,58 @@
 //! Roundtable itself, and the bare broadcaster that speaks as much of its protocol as this needs.
 
+use std::fs;
 use std::io::Write;
+use std::process::Command;
 
 use memchr::memmem;
 
 use crate::compare::dialect::{Dialect, Heard, Person, Step, StoredSign, odd};
+use crate::compare::peers::Places;
+use crate::compare::server::{Held, Server};
+use crate::fail::{Fail, Result};
 use crate::net::fleet::Door;
 use crate::net::token::Mint;
 use crate::net::wire;
+use crate::stack::child::{Child, TempDir};
+use crate::stack::ports::loopback;
+use crate::stack::{PATIENCE, Parts, Setup, Stack, Store};
+
+/// Nodes with PostgreSQL, and Redis where there are several, as every command of the harness starts them: no limits of
+/// messages and requests a minute, otherwise its defaults.
+pub fn start(places: &Places, nodes: usize) -> Result<Server> {
+    let setup = Setup {
+        programs: places.programs.clone(),
+        nodes,
+        store: Store::Postgres,
+        settings: places.stack.settings.clone(),
+        env: places.stack.env.clone(),
+        proxied: false,
+        spare: 0,
+    };
+    let stack = Stack::start(&setup, &mut |_| {})?;
+    let target = stack.target();
+    let dialect = Box::new(Roundtable { mint: Mint::new(&target.secret), stores: true });
+    Ok(Server { dialect, doors: target.servers, parts: stack.parts(), held: Held::Stack(Box::new(stack)) })
+}
+
+/// The bare broadcaster, from this same program.
+pub fn start_raw() -> Result<Server> {
+    let files = TempDir::new("raw")?;
+    let mut command = Command::new(std::env::current_exe()?);
+    command.arg("raw-server");
+    let mut child = Child::start("raw", &mut command, files.path().join("raw.log"), libc::SIGTERM)?;
+    let log = child.log().to_owned();
+    let mut port = None;
+    child.wait_until(PATIENCE, || {
+        port = fs::read_to_string(&log).ok().and_then(|text| text.lines().next()?.parse::<u16>().ok());
+        port.is_some()
+    })?;
+    let port = port.ok_or_else(|| Fail::Setup("the bare broadcaster told no port".into()))?;
+    let parts = Parts { nodes: vec![child.pid()], ..Parts::default() };
+    let dialect = Box::new(Roundtable { mint: Mint::new("unused"), stores: false });
+    let held = Held::Own { children: vec![child], redis: None, postgres: None, files };
+    Ok(Server { dialect, doors: vec![loopback(port)], parts, held })
+}
 
 pub struct Roundtable {
     pub mint: Mint,
@@ -35,7 +80,7 @@ impl Dialect for Roundtable {
         said.expect("a Vec takes everything");
     }
 
-    fn entering(&self, step: u8, frame: &[u8]) -> Result<Step, String> {
+    fn entering(&self, step: u8, frame: &[u8]) -> std::result::Result<Step, String> {
         match (wire::string(frame, &wire::TYPE).unwrap_or_default(), step) {
             (b"welcome", 0) => Ok(Step::Next(1)),
             (b"ok", 1) => Ok(Step::Next(2)),
@@ -59,7 +104,7 @@ impl Dialect for Roundtable {
         out.extend_from_slice(b"\"}");
     }
 
-    fn hear(&self, frame: &[u8], visit: &mut dyn FnMut(Heard)) -> Result<(), String> {
+    fn hear(&self, frame: &[u8], visit: &mut dyn FnMut(Heard)) -> std::result::Result<(), String> {
         let number = || wire::number(frame, &wire::REF);
         match wire::string(frame, &wire::TYPE).unwrap_or_default() {
             b"events" => {

@@ -11,12 +11,13 @@ use memchr::memmem;
 
 use crate::compare::dialect::{Dialect, Heard, Person, Step, odd};
 use crate::compare::install::{self, Missing};
-use crate::compare::server::{Held, PATIENCE, Server, listens};
+use crate::compare::server::{Held, Server, listens};
 use crate::fail::{Fail, Result};
 use crate::net::fleet::Door;
 use crate::net::wire;
 use crate::stack::child::{Child, TempDir};
-use crate::stack::{self, Parts};
+use crate::stack::ports::{free, loopback};
+use crate::stack::{PATIENCE, Parts};
 
 const CONFIG: &str = include_str!("config.json");
 
@@ -27,7 +28,7 @@ pub fn missing() -> Vec<Missing> {
 pub fn start() -> Result<Server> {
     let program = install::program("centrifugo").ok_or_else(|| Fail::Setup("no centrifugo on PATH".into()))?;
     let files = TempDir::new("centrifugo")?;
-    let door = stack::loopback(stack::free_port()?);
+    let door = loopback(free()?);
     let config = files.path().join("config.json");
     fs::write(&config, CONFIG.replace("@PORT@", &door.port().to_string()))?;
     let mut command = Command::new(program);
@@ -35,7 +36,7 @@ pub fn start() -> Result<Server> {
     let mut child = Child::start("centrifugo", &mut command, files.path().join("centrifugo.log"), libc::SIGTERM)?;
     child.wait_until(PATIENCE, || listens(door))?;
     let parts = Parts { nodes: vec![child.pid()], ..Parts::default() };
-    let held = Held::Own { children: vec![child], _files: files };
+    let held = Held::Own { children: vec![child], redis: None, postgres: None, files };
     Ok(Server { dialect: Box::new(Centrifugo), doors: vec![door], parts, held })
 }
 

@@ -8,23 +8,28 @@
 
 use std::fs;
 use std::io::Write;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::process::Command;
 
 use memchr::memmem;
 
 use crate::compare::dialect::{Dialect, Heard, Person, Step, StoredSign, odd};
 use crate::compare::install::{self, Missing};
-use crate::compare::server::{Held, PATIENCE, Server, listens};
+use crate::compare::server::{Held, Server, listens};
 use crate::fail::{Fail, Result};
 use crate::net::fleet::Door;
 use crate::net::wire;
-use crate::stack::child::{Child, TempDir};
-use crate::stack::{self, Parts, Programs};
+use crate::stack::child::{Child, Server as _, TempDir};
+use crate::stack::options::Programs;
+use crate::stack::ports::{free, loopback};
+use crate::stack::postgres::{self, Postgres};
+use crate::stack::{PATIENCE, Parts};
 
 const CONFIG: &str = include_str!("ejabberd.yml");
 /// Comes after [`CONFIG`]'s modules.
 const ARCHIVE: &str = include_str!("archive.yml");
+/// What PostgreSQL admits; the archive's pool takes 50 of them.
+const CONNECTIONS: usize = 200;
 
 /// The directory above ejabberd's own libraries, where Debian has it.
 fn libraries() -> Option<PathBuf> {
@@ -62,28 +67,18 @@ pub fn start(programs: &Programs, archive: bool) -> Result<Server> {
     // PostgreSQL runs under another user and has its data in here.
     fs::set_permissions(files.path(), std::os::unix::fs::PermissionsExt::from_mode(0o755))?;
     let mut parts = Parts::default();
-    let mut children = Vec::new();
-    let door = stack::loopback(stack::free_port()?);
+    let door = loopback(free()?);
     let mut config = CONFIG.replace("@PORT@", &door.port().to_string()).replace("@MAM@", &archive.to_string());
+    let mut store = None;
     if archive {
-        let (child, url) = stack::postgres(programs, files.path())?;
-        parts.store.push(child.pid());
-        children.push(child);
-        let port = url.rsplit(':').next().and_then(|rest| rest.split('/').next()).unwrap_or_default();
-        let psql = match programs.postgres_bin.clone().or_else(stack::find_postgres) {
-            Some(bin) if bin.join("psql").is_file() => bin.join("psql"),
-            _ => PathBuf::from("psql"),
-        };
-        let made = Command::new(psql)
-            .args(["-q", "-v", "ON_ERROR_STOP=1", "-f"])
-            .arg(schema().ok_or_else(|| Fail::Setup("ejabberd's pg.sql is not where Debian puts it".into()))?)
-            .arg(&url)
-            .output()
-            .map_err(|error| Fail::Setup(format!("psql: {error}")))?;
-        if !made.status.success() {
-            return Err(Fail::Setup(format!("ejabberd's tables: {}", String::from_utf8_lossy(&made.stderr))));
-        }
-        config.push_str(&ARCHIVE.replace("@POSTGRES_PORT@", port));
+        let bin = programs.postgres_bin.clone();
+        let mut postgres = Postgres::start(bin.as_deref(), files.path(), CONNECTIONS)?;
+        postgres.until_ready(PATIENCE)?;
+        parts.store.extend(postgres.pid());
+        let bin = bin.or_else(postgres::find).unwrap_or_default();
+        make_tables(&bin.join("psql"), &postgres.url_at(postgres.port()))?;
+        config.push_str(&ARCHIVE.replace("@POSTGRES_PORT@", &postgres.port().to_string()));
+        store = Some(Box::new(postgres));
     }
     let config_file = files.path().join("ejabberd.yml");
     fs::write(&config_file, config)?;
@@ -107,9 +102,22 @@ pub fn start(programs: &Programs, archive: bool) -> Result<Server> {
     let mut child = Child::start("ejabberd", &mut command, files.path().join("ejabberd.log"), libc::SIGKILL)?;
     child.wait_until(PATIENCE, || listens(door))?;
     parts.nodes.push(child.pid());
-    children.push(child);
     let dialect = Box::new(Xmpp { archive });
-    Ok(Server { dialect, doors: vec![door], parts, held: Held::Own { children, _files: files } })
+    let held = Held::Own { children: vec![child], redis: None, postgres: store, files };
+    Ok(Server { dialect, doors: vec![door], parts, held })
+}
+
+/// The tables of its archive, by PostgreSQL's own client beside the server or on the path.
+fn make_tables(beside: &Path, url: &str) -> Result<()> {
+    let psql = if beside.is_file() { beside } else { Path::new("psql") };
+    let schema = schema().ok_or_else(|| Fail::Setup("ejabberd's pg.sql is not where Debian puts it".into()))?;
+    let mut command = Command::new(psql);
+    command.args(["-q", "-v", "ON_ERROR_STOP=1", "-f"]).arg(schema).arg(url);
+    let made = command.output().map_err(|error| Fail::Setup(format!("psql: {error}")))?;
+    if made.status.success() {
+        return Ok(());
+    }
+    Err(Fail::Setup(format!("ejabberd's tables: {}", String::from_utf8_lossy(&made.stderr))))
 }
 
 /// XMPP: whole stanzas, one a frame. They are scanned for what they must have, not parsed.

@@ -8,12 +8,13 @@ use std::process::Command;
 
 use crate::compare::dialect::{Dialect, Heard, Person, Step};
 use crate::compare::install::{self, Missing};
-use crate::compare::server::{Held, PATIENCE, Server, listens};
+use crate::compare::server::{Held, Server, listens};
 use crate::fail::{Fail, Result};
 use crate::net::fleet::Door;
 use crate::net::wire;
 use crate::stack::child::{Child, TempDir};
-use crate::stack::{self, Parts};
+use crate::stack::ports::{free, loopback};
+use crate::stack::{PATIENCE, Parts};
 
 const CONFIG: &str = include_str!("nginx.conf");
 const MODULE: &str = "/usr/lib/nginx/modules/ngx_nchan_module.so";
@@ -35,7 +36,7 @@ pub fn start(connections: usize) -> Result<Server> {
     let files = TempDir::new("nchan")?;
     // The workers run under another user.
     fs::set_permissions(files.path(), std::os::unix::fs::PermissionsExt::from_mode(0o755))?;
-    let door = stack::loopback(stack::free_port()?);
+    let door = loopback(free()?);
     let config = CONFIG
         .replace("@MODULE@", MODULE)
         .replace("@PORT@", &door.port().to_string())
@@ -49,7 +50,7 @@ pub fn start(connections: usize) -> Result<Server> {
     let mut child = Child::start("nginx", &mut command, files.path().join("nginx.log"), libc::SIGTERM)?;
     child.wait_until(PATIENCE, || listens(door))?;
     let parts = Parts { nodes: vec![child.pid()], ..Parts::default() };
-    let held = Held::Own { children: vec![child], _files: files };
+    let held = Held::Own { children: vec![child], redis: None, postgres: None, files };
     Ok(Server { dialect: Box::new(Nchan), doors: vec![door], parts, held })
 }
 
@@ -98,7 +99,7 @@ mod tests {
 
     #[test]
     fn the_channel_is_the_room() {
-        let person = Person { number: 0, room: "r-1".into(), server: stack::loopback(80) };
+        let person = Person { number: 0, room: "r-1".into(), server: loopback(80) };
         assert!(Nchan.door(&person).request.starts_with("GET /room/r-1 HTTP/1.1\r\n"));
     }
 }

@@ -10,12 +10,15 @@ use memchr::memmem;
 
 use crate::compare::dialect::{Dialect, Heard, Person, Step, odd};
 use crate::compare::install::{self, Missing};
-use crate::compare::server::{Held, PATIENCE, Server, listens};
+use crate::compare::server::{Held, Server, listens};
 use crate::fail::{Fail, Result};
 use crate::net::fleet::Door;
 use crate::net::wire;
-use crate::stack::child::{Child, TempDir};
-use crate::stack::{self, Parts, Programs};
+use crate::stack::child::{Child, Server as _, TempDir};
+use crate::stack::options::Programs;
+use crate::stack::ports::{free, loopback};
+use crate::stack::redis::Redis;
+use crate::stack::{PATIENCE, Parts};
 
 const SERVER: &str = include_str!("server.cjs");
 /// What npm is asked for: exact versions, so that a comparison can be repeated.
@@ -48,12 +51,14 @@ pub fn start(programs: &Programs, cache: &Path) -> Result<Server> {
     let files = TempDir::new("socketio")?;
     let script = files.path().join("server.cjs");
     fs::write(&script, SERVER)?;
-    let (redis, redis_url) = stack::redis(programs, files.path())?;
-    let mut parts = Parts { bus: vec![redis.pid()], ..Parts::default() };
-    let mut children = vec![redis];
+    let mut redis = Redis::start(&programs.redis, files.path())?;
+    redis.until_ready(PATIENCE)?;
+    let redis_url = redis.url_at(redis.port());
+    let mut parts = Parts { bus: redis.pid().into_iter().collect(), ..Parts::default() };
+    let mut children = Vec::new();
     let mut doors = Vec::new();
     for i in 0..PROCESSES {
-        let door = stack::loopback(stack::free_port()?);
+        let door = loopback(free()?);
         let mut command = Command::new(&node);
         command
             .arg(&script)
@@ -67,7 +72,8 @@ pub fn start(programs: &Programs, cache: &Path) -> Result<Server> {
         parts.nodes.push(child.pid());
         children.push(child);
     }
-    Ok(Server { dialect: Box::new(SocketIo), doors, parts, held: Held::Own { children, _files: files } })
+    let held = Held::Own { children, redis: Some(Box::new(redis)), postgres: None, files };
+    Ok(Server { dialect: Box::new(SocketIo), doors, parts, held })
 }
 
 /// Packets are text: `0` opens, `2` asks for a `3`, `4` carries Socket.IO's own: `40` connects to the namespace, `42` is
