@@ -8,6 +8,7 @@ mod broadcast;
 mod chaos;
 mod checker;
 mod clock;
+mod compare;
 mod crowd;
 mod enter;
 mod fail;
@@ -48,6 +49,8 @@ enum Command {
     Plan(Box<plan::Options>),
     /// Break a private cluster in every way under load, and check that nothing was lost
     Chaos(Box<chaos::command::Options>),
+    /// The same work against Roundtable and what people would pick instead
+    Compare(Box<compare::Options>),
     /// Serve as the bare broadcaster that `bench` compares with; prints its port
     RawServer,
     /// Play a share of a run's people; started by the other commands
@@ -63,6 +66,7 @@ fn main() -> ExitCode {
         Command::Cluster(options) => stack::command::run(&options).map(held),
         Command::Plan(options) => plan::run(&options).map(held),
         Command::Chaos(options) => chaos::command::run(&options),
+        Command::Compare(options) => compare::run(&options),
         Command::RawServer => raw::serve().map(held),
         Command::Worker => crowd::worker::run().map(held),
     };

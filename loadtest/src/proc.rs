@@ -46,6 +46,8 @@ impl Sub for Cpu {
 #[derive(Clone, Copy, Debug, Default, Serialize)]
 pub struct Memory {
     pub rss: u64,
+    /// Of each page the process's share: a page that `n` processes map counts an `n`th.
+    pub pss: u64,
     /// The part of it that is not backed by a file: heap and stacks.
     pub anonymous: u64,
 }
@@ -102,6 +104,12 @@ pub fn cpu(roots: &[u32]) -> Cpu {
         .fold(Cpu::default(), |sum, (_, stat)| sum + stat.cpu)
 }
 
+/// `roots` and everything they started that is still there.
+pub fn family(roots: &[u32]) -> Vec<u32> {
+    let stats = stats();
+    stats.keys().copied().filter(|&pid| roots.iter().any(|&root| descends(pid, root, &stats))).collect()
+}
+
 /// Bytes resident of each of `roots` without descendants: what is cheap enough to be asked for every second.
 pub fn resident(roots: &[u32]) -> u64 {
     let pages = |pid: &u32| -> Option<u64> {
@@ -120,6 +128,7 @@ pub fn memory(roots: &[u32]) -> Memory {
             let (Some(key), Some(Ok(kib))) = (words.next(), words.next().map(str::parse::<u64>)) else { continue };
             match key {
                 "Rss:" => sum.rss += kib * 1024,
+                "Pss:" => sum.pss += kib * 1024,
                 "Anonymous:" => sum.anonymous += kib * 1024,
                 _ => {}
             }

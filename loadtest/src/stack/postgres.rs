@@ -229,7 +229,7 @@ fn backends(postmaster: u32) -> Vec<(u32, u64)> {
 }
 
 /// On the path, or the newest of Debian's places.
-fn find() -> Option<PathBuf> {
+pub fn find() -> Option<PathBuf> {
     let path = std::env::var_os("PATH").unwrap_or_default();
     let on_path = std::env::split_paths(&path).find(|dir| dir.join("initdb").is_file());
     on_path.or_else(|| {
