@@ -3,23 +3,18 @@
 
 #![deny(unsafe_code)]
 
-mod bench;
-mod broadcast;
 mod chaos;
 mod checker;
 mod clock;
 mod compare;
 mod crowd;
-mod enter;
 mod fail;
-mod idle;
 mod net;
 mod plan;
 mod proc;
 mod raw;
 mod report;
 mod scenario;
-mod sends;
 mod stack;
 mod sys;
 mod usage;
@@ -39,8 +34,6 @@ struct Cli {
 
 #[derive(Subcommand)]
 enum Command {
-    /// Measure sessions, deliveries and durable sends on this machine
-    Bench(Box<bench::Options>),
     /// Put a load on Roundtable, measure it, and judge every history
     Run(Box<scenario::command::Options>),
     /// Start a private cluster and keep it until Ctrl-C
@@ -51,7 +44,7 @@ enum Command {
     Chaos(Box<chaos::command::Options>),
     /// The same work against Roundtable and what people would pick instead
     Compare(Box<compare::Options>),
-    /// Serve as the bare broadcaster that `bench` compares with; prints its port
+    /// Serve as the bare broadcaster that `compare raw` compares with; prints its port
     RawServer,
     /// Play a share of a run's people; started by the other commands
     #[command(hide = true)]
@@ -62,7 +55,6 @@ fn main() -> ExitCode {
     let held = |()| Status::Held;
     let result = match Cli::parse().command {
         Command::Run(options) => scenario::command::run(&options),
-        Command::Bench(options) => bench::run(&options).map(held),
         Command::Cluster(options) => stack::command::run(&options).map(held),
         Command::Plan(options) => plan::run(&options).map(held),
         Command::Chaos(options) => chaos::command::run(&options),

@@ -2,21 +2,16 @@
 //! was acknowledged and what the readers saw. This is the comparison's own short check, so that a row of ours is never
 //! fast by being wrong; peers have no such promise to check.
 
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
-use crate::compare::dialect::{Dialect, Person, odd};
+use crate::checker::readback::{Found, Source, histories};
 use crate::compare::ledger::Tally;
-use crate::compare::peers::roundtable::{self, Roundtable};
 use crate::compare::server::Server;
 use crate::compare::tag;
-use crate::fail::{Fail, Result};
-use crate::net::fleet::{Fleet, Scenario};
+use crate::fail::Result;
 use crate::net::token::Mint;
-use crate::net::wire;
 use crate::report::outcome::Verdict;
 
-/// Connections that read, each its share of the rooms.
-const READERS: usize = 8;
 /// Longest time without a page.
 const PATIENCE: Duration = Duration::from_secs(30);
 /// Kept in words of each kind of fault.
@@ -121,81 +116,20 @@ impl<'a> Judge<'a> {
     }
 }
 
-struct Reading<'a> {
-    rooms: &'a [String],
-    dialect: &'a dyn Dialect,
-    people: Vec<Person>,
-    /// Per connection: the room it reads, and the last seq it has of it.
-    at: Vec<(usize, u64)>,
-    open: usize,
-    last_page: Instant,
-    judge: Judge<'a>,
-}
-
-impl Reading<'_> {
-    fn ask(&mut self, fleet: &mut Fleet, conn: usize) {
-        let (room, seq) = self.at[conn];
-        match self.rooms.get(room) {
-            Some(room) => fleet.send(conn, roundtable::history(room, seq).as_bytes()),
-            None => self.open -= 1,
-        }
-    }
-}
-
-impl Scenario for Reading<'_> {
-    fn opened(&mut self, fleet: &mut Fleet, conn: usize) -> Result<()> {
-        let mut hello = Vec::new();
-        self.dialect.ask(&self.people[conn], 0, &mut hello);
-        fleet.send(conn, &hello);
-        Ok(())
-    }
-
-    fn frame(&mut self, fleet: &mut Fleet, conn: usize, json: &[u8]) -> Result<()> {
-        self.last_page = Instant::now();
-        match wire::string(json, &wire::TYPE).unwrap_or_default() {
-            b"welcome" => self.ask(fleet, conn),
-            b"history" => {
-                let (room, mut seq) = self.at[conn];
-                roundtable::entries(json, |found, text| {
-                    self.judge.entry(room, seq + 1, found, text);
-                    seq = found.max(seq);
-                });
-                self.at[conn] = if roundtable::has_more(json) { (room, seq) } else { (room + READERS, 0) };
-                self.ask(fleet, conn);
-            }
-            b"notice" | b"presence" => {}
-            _ => return Err(Fail::Broken(format!("reading back: {}", odd(json)))),
-        }
-        Ok(())
-    }
-}
-
 /// Reads every room of the row back and judges.
-pub fn run(server: &Server, mint: Mint, row: &Row) -> Result<Verdict> {
-    let dialect = Roundtable { mint, stores: true };
-    let people = (0..READERS)
-        .map(|i| Person { number: 1_000_000 + i, room: String::new(), server: server.doors[i % server.doors.len()] })
-        .collect();
-    let mut reading = Reading {
-        rooms: row.rooms,
-        dialect: &dialect,
-        people,
-        at: (0..READERS).map(|i| (i, 0)).collect(),
-        open: READERS,
-        last_page: Instant::now(),
-        judge: Judge::new(row),
-    };
-    let mut fleet = Fleet::new()?;
-    for person in &reading.people {
-        fleet.connect(&dialect.door(person))?;
-    }
-    while reading.open > 0 {
-        fleet.turn(&mut reading, Instant::now() + Duration::from_millis(20))?;
-        if reading.last_page.elapsed() > PATIENCE {
-            return Err(Fail::Broken(format!("reading back: nothing for {PATIENCE:?}")));
+pub fn run(server: &Server, mint: &Mint, row: &Row) -> Result<Verdict> {
+    let token = mint.token("lt-auditor");
+    let source = Source { servers: &server.doors, token: &token, rooms: row.rooms, patience: PATIENCE };
+    let mut judge = Judge::new(row);
+    let mut heads = vec![0; row.rooms.len()];
+    histories(&source, &mut |found| {
+        if let Found::Entry(room, entry) = found {
+            let (room, seq) = (room as usize, u64::from(entry.seq));
+            judge.entry(room, heads[room] + 1, seq, entry.text);
+            heads[room] = seq.max(heads[room]);
         }
-    }
-    Ok(reading.judge.close())
+    })?;
+    Ok(judge.close())
 }
 
 #[cfg(test)]

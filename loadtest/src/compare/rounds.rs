@@ -405,7 +405,7 @@ fn outcome(row: Row, workload: Workload, label: String, settings: BTreeMap<Strin
 /// What the histories say of a row of ours; nothing of a peer's.
 fn verdict(server: &Server, found: &readback::Row) -> Result<Option<Verdict>> {
     match &server.held {
-        Held::Stack(stack) => readback::run(server, Mint::new(&stack.target().secret), found).map(Some),
+        Held::Stack(stack) => readback::run(server, &Mint::new(&stack.target().secret), found).map(Some),
         _ => Ok(None),
     }
 }

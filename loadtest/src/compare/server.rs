@@ -31,9 +31,9 @@ pub enum Held {
     Own {
         /// Serve clients.
         children: Vec<Child>,
-        redis: Option<Box<Redis>>,
-        postgres: Option<Box<Postgres>>,
-        files: TempDir,
+        _redis: Option<Box<Redis>>,
+        _postgres: Option<Box<Postgres>>,
+        _files: TempDir,
     },
 }
 

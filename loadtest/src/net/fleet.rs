@@ -107,7 +107,6 @@ pub struct Fleet {
     free: Vec<usize>,
     /// Gone in this turn; free from the next one on.
     leaving: Vec<usize>,
-    open: usize,
     dirty: Vec<usize>,
     buffer: Vec<u8>,
     ready: Vec<Readiness>,
@@ -123,18 +122,12 @@ impl Fleet {
             conns: Vec::new(),
             free: Vec::new(),
             leaving: Vec::new(),
-            open: 0,
             dirty: Vec::new(),
             buffer: vec![0; READ_BYTES],
             ready: Vec::new(),
             mask: 0x9e37_79b9,
             source_net: 0,
         })
-    }
-
-    /// Connections that are there, whatever their stage.
-    pub fn len(&self) -> usize {
-        self.open
     }
 
     /// Starts one connection and gives its number, which may be used again after the connection is gone.
@@ -166,7 +159,6 @@ impl Fleet {
             dirty: false,
             wants_write: true,
         });
-        self.open += 1;
         Ok(number)
     }
 
@@ -174,7 +166,6 @@ impl Fleet {
     /// is gone already.
     pub fn close(&mut self, conn: usize) {
         if self.conns.get_mut(conn).and_then(Option::take).is_some() {
-            self.open -= 1;
             self.leaving.push(conn);
         }
     }

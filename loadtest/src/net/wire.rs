@@ -128,7 +128,6 @@ keys! {
     ID = b"\"id\":\"";
     CODE = b"\"code\":\"";
     TEXT_KEY = b"\"text\":\"";
-    STAMP = b"\"text\":\"t=";
     RETRY = b"\"retry_after_ms\":";
     RETRYABLE = b"\"retryable\":true";
     RECONNECT_AFTER = b"\"reconnect_after_ms\":";
@@ -154,17 +153,6 @@ pub fn number(json: &[u8], key: &Finder) -> Option<u64> {
 pub fn digits(bytes: &[u8]) -> Option<u64> {
     let n = bytes.iter().take_while(|byte| byte.is_ascii_digit()).count();
     (1..=19).contains(&n).then(|| bytes[..n].iter().fold(0, |value, byte| value * 10 + u64::from(byte - b'0')))
-}
-
-/// Visits the entries of an `events` frame: `seq`, and the stamp (see [`stamped`]) where its text has one.
-pub fn entries(json: &[u8], mut visit: impl FnMut(u64, Option<u64>)) {
-    let mut rest = json;
-    while let Some(at) = SEQ.find(rest) {
-        rest = &rest[at + SEQ.needle().len()..];
-        let Some(seq) = digits(rest) else { continue };
-        let until = SEQ.find(rest).unwrap_or(rest.len());
-        visit(seq, number(&rest[..until], &STAMP));
-    }
 }
 
 /// Appends a text of `bytes` that bears `stamp`, some number of nanoseconds.
@@ -203,17 +191,12 @@ mod tests {
     }
 
     #[test]
-    fn entries_are_found_with_and_without_a_stamp() {
+    fn a_stamped_text_has_its_length_and_its_fields_are_found() {
         let mut text = Vec::new();
         stamped(&mut text, 17, 100);
         assert_eq!(text.len(), 100);
-        let json = format!(
-            r#"{{"type":"events","room":"r","events":[{{"seq":7,"kind":"message","user":"u","text":"{}"}},{{"seq":8,"kind":"delete","target":7}}]}}"#,
-            String::from_utf8(text).expect("ascii")
-        );
-        let mut seen = Vec::new();
-        entries(json.as_bytes(), |seq, stamp| seen.push((seq, stamp)));
-        assert_eq!(seen, [(7, Some(17)), (8, None)]);
-        assert_eq!(string(json.as_bytes(), &TYPE), Some(&b"events"[..]));
+        let json = br#"{"type":"sent","ref":7,"room":"r","seq":12}"#;
+        assert_eq!((number(json, &REF), number(json, &SEQ), number(json, &HEAD)), (Some(7), Some(12), None));
+        assert_eq!(string(json, &TYPE), Some(&b"sent"[..]));
     }
 }

@@ -2,11 +2,9 @@
 
 use std::fs;
 
-use hdrhistogram::Histogram;
 use serde_json::{Value, json};
 
 use super::number::compact;
-use crate::clock;
 
 /// The middle one, or the mean of the two in the middle; `None` of nothing.
 pub fn median(values: impl IntoIterator<Item = f64>) -> Option<f64> {
@@ -18,11 +16,6 @@ pub fn median(values: impl IntoIterator<Item = f64>) -> Option<f64> {
         _ if n % 2 == 1 => Some(values[n / 2]),
         _ => Some((values[n / 2 - 1] + values[n / 2]) / 2.0),
     }
-}
-
-/// Milliseconds at quantile `q` of a histogram of microseconds.
-pub fn quantile_ms(histogram: &Histogram<u64>, q: f64) -> f64 {
-    histogram.value_at_quantile(q) as f64 / 1e3
 }
 
 /// The machine that a figure belongs to.
@@ -93,35 +86,6 @@ impl Table {
             text += &line(&mut row.iter().map(String::as_str));
         }
         text
-    }
-}
-
-/// What a whole run found.
-pub struct Report {
-    started: String,
-    machine: Value,
-    benches: Vec<Value>,
-}
-
-impl Report {
-    pub fn new() -> Self {
-        Self { started: clock::rfc3339_now(), machine: machine(), benches: Vec::new() }
-    }
-
-    pub fn add(&mut self, bench: Value) {
-        self.benches.push(bench);
-    }
-
-    pub fn json(&self) -> Value {
-        let command: Vec<String> = std::env::args().skip(1).collect();
-        json!({
-            "version": env!("CARGO_PKG_VERSION"),
-            "command": format!("roundtable-loadtest {}", command.join(" ")),
-            "started": self.started,
-            "ended": clock::rfc3339_now(),
-            "machine": self.machine,
-            "benches": self.benches,
-        })
     }
 }
 

@@ -13,7 +13,6 @@ pub mod ports;
 pub mod postgres;
 pub mod proxy;
 pub mod redis;
-mod subject;
 
 use std::fs;
 use std::io::Read;
@@ -31,8 +30,6 @@ use crate::stack::ports::loopback;
 use crate::stack::postgres::Postgres;
 use crate::stack::proxy::Proxy;
 use crate::stack::redis::Redis;
-
-pub use subject::{Subject, Usage};
 
 /// For each part to become ready at the start.
 pub const PATIENCE: Duration = Duration::from_secs(60);

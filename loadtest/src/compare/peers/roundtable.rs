@@ -4,8 +4,6 @@ use std::fs;
 use std::io::Write;
 use std::process::Command;
 
-use memchr::memmem;
-
 use crate::compare::dialect::{Dialect, Heard, Person, Step, StoredSign, odd};
 use crate::compare::peers::Places;
 use crate::compare::server::{Held, Server};
@@ -50,7 +48,7 @@ pub fn start_raw() -> Result<Server> {
     let port = port.ok_or_else(|| Fail::Setup("the bare broadcaster told no port".into()))?;
     let parts = Parts { nodes: vec![child.pid()], ..Parts::default() };
     let dialect = Box::new(Roundtable { mint: Mint::new("unused"), stores: false });
-    let held = Held::Own { children: vec![child], redis: None, postgres: None, files };
+    let held = Held::Own { children: vec![child], _redis: None, _postgres: None, _files: files };
     Ok(Server { dialect, doors: vec![loopback(port)], parts, held })
 }
 
@@ -139,16 +137,6 @@ pub fn entries<'a>(json: &'a [u8], mut visit: impl FnMut(u64, &'a [u8])) {
         let entry = &rest[..wire::SEQ.find(rest).unwrap_or(rest.len())];
         visit(seq, wire::string(entry, &wire::TEXT_KEY).unwrap_or_default());
     }
-}
-
-/// Whether a `history` frame says that there is more.
-pub fn has_more(json: &[u8]) -> bool {
-    memmem::rfind(json, b"\"more\":true").is_some()
-}
-
-/// The request for the entries of `room` after `seq`.
-pub fn history(room: &str, seq: u64) -> String {
-    format!(r#"{{"type":"history","ref":3,"room":"{room}","after":{seq},"limit":200}}"#)
 }
 
 #[cfg(test)]

@@ -103,7 +103,7 @@ pub fn start(programs: &Programs, archive: bool) -> Result<Server> {
     child.wait_until(PATIENCE, || listens(door))?;
     parts.nodes.push(child.pid());
     let dialect = Box::new(Xmpp { archive });
-    let held = Held::Own { children: vec![child], redis: None, postgres: store, files };
+    let held = Held::Own { children: vec![child], _redis: None, _postgres: store, _files: files };
     Ok(Server { dialect, doors: vec![door], parts, held })
 }
 

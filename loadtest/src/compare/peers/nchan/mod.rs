@@ -50,7 +50,7 @@ pub fn start(connections: usize) -> Result<Server> {
     let mut child = Child::start("nginx", &mut command, files.path().join("nginx.log"), libc::SIGTERM)?;
     child.wait_until(PATIENCE, || listens(door))?;
     let parts = Parts { nodes: vec![child.pid()], ..Parts::default() };
-    let held = Held::Own { children: vec![child], redis: None, postgres: None, files };
+    let held = Held::Own { children: vec![child], _redis: None, _postgres: None, _files: files };
     Ok(Server { dialect: Box::new(Nchan), doors: vec![door], parts, held })
 }
 

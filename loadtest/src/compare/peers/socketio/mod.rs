@@ -72,7 +72,7 @@ pub fn start(programs: &Programs, cache: &Path) -> Result<Server> {
         parts.nodes.push(child.pid());
         children.push(child);
     }
-    let held = Held::Own { children, redis: Some(Box::new(redis)), postgres: None, files };
+    let held = Held::Own { children, _redis: Some(Box::new(redis)), _postgres: None, _files: files };
     Ok(Server { dialect: Box::new(SocketIo), doors, parts, held })
 }
 
