@@ -86,4 +86,4 @@ const SKIP_ONE_IN: u32 = 4;
 
 /// `no-epoch-check`: how long an owner goes on after it should have stopped. The window would be a few milliseconds long,
 /// and seldom met by a fault.
-pub const HEARD_LATE: Duration = Duration::from_millis(1_500);
+pub const HEARD_LATE: Duration = Duration::from_millis(2_500);
