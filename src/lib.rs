@@ -19,5 +19,7 @@ pub mod metrics;
 pub mod ports;
 pub mod protocol;
 pub mod refusal;
+#[cfg(feature = "seeded-bugs")]
+pub mod seeded_bug;
 pub mod startup;
 pub mod telemetry;

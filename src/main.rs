@@ -40,6 +40,11 @@ enum Command {
 
 fn main() -> ExitCode {
     let cli = Cli::parse();
+    #[cfg(feature = "seeded-bugs")]
+    if let Err(line) = roundtable::seeded_bug::choose() {
+        eprintln!("{line}");
+        return ExitCode::from(2);
+    }
     let checked = Config::load(cli.config.as_deref()).and_then(|config| {
         // Read again by whoever uses them; here so that a key that can't be used is said before anything else happens.
         Keys::load(&config.auth.jwt)?;
@@ -64,6 +69,10 @@ fn main() -> ExitCode {
 
 fn serve(config: Config) -> ExitCode {
     telemetry::init(&config.log);
+    #[cfg(feature = "seeded-bugs")]
+    if let Ok(Some(bug)) = roundtable::seeded_bug::choose() {
+        tracing::warn!(%bug, "this server has a bug on purpose: it will lie");
+    }
     done(actix_rt::System::new().block_on(startup::run(config)))
 }
 

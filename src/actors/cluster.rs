@@ -138,6 +138,8 @@ impl ClusterActor {
                 let taken = changes.iter().filter(|(_, owner)| owner.as_ref() == Some(&self.node)).count();
                 self.metrics.shard_moves.inc_by(taken as u64);
                 tracing::info!(node.id = %self.node, changes = changes.len(), owned, "cluster.owners.changed");
+                #[cfg(feature = "seeded-bugs")]
+                let changes = self.without_what_is_told_late(changes, ctx);
                 self.router.owners.do_send(OwnersChanged { changes });
             }
             Effect::Lost(nodes) => {
@@ -160,6 +162,28 @@ impl ClusterActor {
             }
             Effect::Probe(node) => self.probe(node, ctx),
         }
+    }
+
+    /// The seeded bug `no-epoch-check`: that a shard is not, or no more, this node's is told when the time is up, if it is
+    /// still so. Gives the rest.
+    #[cfg(feature = "seeded-bugs")]
+    fn without_what_is_told_late(
+        &self,
+        changes: Vec<(crate::ids::ShardId, Option<NodeId>)>,
+        ctx: &mut Context<Self>,
+    ) -> Vec<(crate::ids::ShardId, Option<NodeId>)> {
+        use crate::seeded_bug::{self, Bug};
+        if !seeded_bug::is(Bug::NoEpochCheck) {
+            return changes;
+        }
+        let (now, late): (Vec<_>, Vec<_>) =
+            changes.into_iter().partition(|(_, owner)| owner.as_ref() == Some(&self.node));
+        ctx.run_later(seeded_bug::HEARD_LATE, |actor, _| {
+            let owners = actor.membership.owners();
+            let changes = late.into_iter().filter(|(shard, owner)| owners[usize::from(shard.0)] == *owner).collect();
+            actor.router.owners.do_send(OwnersChanged { changes });
+        });
+        now
     }
 
     /// A frame without content, which every inbox ignores: only who takes it matters.

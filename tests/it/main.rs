@@ -17,6 +17,7 @@ mod contract_limits;
 mod contract_log;
 mod contract_slow_reader;
 mod layering;
+mod seeded_bugs;
 mod seeds;
 mod sim;
 mod support;

@@ -276,6 +276,10 @@ impl Hub {
             self.context.metrics.cursor_pauses.inc();
             return;
         }
+        #[cfg(feature = "seeded-bugs")]
+        if crate::seeded_bug::skips_an_entry() {
+            reader.cursor.take(reader.cursor.next());
+        }
         let (after, key) = (reader.cursor.after(), reader.session.key);
         if let Some(fetch) = room.fetches.get_mut(&after) {
             fetch.waiting.push(key);

@@ -9,6 +9,8 @@
 pub mod feed;
 mod mirroring;
 mod owning;
+#[cfg(feature = "seeded-bugs")]
+mod seeded;
 mod stopping;
 
 use std::collections::VecDeque;

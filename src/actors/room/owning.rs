@@ -200,6 +200,8 @@ impl RoomActor {
                 Effect::Append(items) => {
                     if let Role::Owner(owning) = &self.role {
                         let append = RoomAppend { no: owning.no, epoch: owning.epoch, items };
+                        #[cfg(feature = "seeded-bugs")]
+                        let Some(append) = self.acknowledge_first(append, ctx) else { continue };
                         self.cx.append.do_send(Append { append, reply: ctx.address().recipient() });
                     }
                 }
@@ -521,8 +523,11 @@ impl RoomActor {
 impl Handler<AppendDone> for RoomActor {
     type Result = ();
 
-    fn handle(&mut self, AppendDone(result): AppendDone, ctx: &mut Context<Self>) {
+    fn handle(&mut self, done: AppendDone, ctx: &mut Context<Self>) {
         let Role::Owner(owning) = &mut self.role else { return };
+        #[cfg(feature = "seeded-bugs")]
+        let done = super::seeded::counted_alone(done, owning.owner.room().head);
+        let AppendDone(result) = done;
         let state = owning.state;
         match result {
             Ok(Appended::Done(outcomes)) => {

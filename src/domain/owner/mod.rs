@@ -123,6 +123,15 @@ impl<T> Owner<T> {
         self.appending
     }
 
+    /// What the append under way is for, in the order of its items.
+    #[cfg(feature = "seeded-bugs")]
+    pub fn under_way(&self) -> impl Iterator<Item = (&T, &AppendItem)> {
+        self.in_flight.iter().filter_map(|slot| match slot {
+            Slot::Item { request, item, .. } => Some((&request.token, item)),
+            _ => None,
+        })
+    }
+
     /// Puts a request at the end of the queue; the shell bounds how many there are.
     pub fn offer(&mut self, request: Request<T>) {
         self.queue.push_back(request);

@@ -36,6 +36,8 @@ const FENCED: i64 = -2;
 const AHEAD: i64 = -1;
 
 pub async fn append(lease: &mut Lease, batch: Vec<RoomAppend>) -> Result<Vec<Appended>, StoreError> {
+    #[cfg(feature = "seeded-bugs")]
+    let batch = with_present_epochs(lease, batch).await?;
     let (mut plain, mut other): (Vec<_>, Vec<_>) =
         batch.into_iter().enumerate().partition(|(_, room)| only_messages(room));
     let mut done: Vec<(usize, Appended)> = Vec::with_capacity(plain.len() + other.len());
@@ -58,6 +60,21 @@ pub async fn append(lease: &mut Lease, batch: Vec<RoomAppend>) -> Result<Vec<App
     }
     done.sort_unstable_by_key(|(place, _)| *place);
     Ok(done.into_iter().map(|(_, result)| result).collect())
+}
+
+/// The seeded bug `no-epoch-check`: whoever appends has the right epoch.
+#[cfg(feature = "seeded-bugs")]
+async fn with_present_epochs(lease: &mut Lease, mut batch: Vec<RoomAppend>) -> Result<Vec<RoomAppend>, StoreError> {
+    use crate::seeded_bug::{self, Bug};
+    if seeded_bug::is(Bug::NoEpochCheck) {
+        let rooms: Vec<i64> = batch.iter().map(|room| room.no.0).collect();
+        let present = lease.query("SELECT no, epoch FROM room_heads WHERE no = ANY ($1)", &[&rooms]).await?;
+        for row in present {
+            let (no, epoch): (i64, i64) = (row.get(0), row.get(1));
+            batch.iter_mut().filter(|room| room.no.0 == no).for_each(|room| room.epoch.0 = rows::seq_out(epoch));
+        }
+    }
+    Ok(batch)
 }
 
 /// Whether the function can take it: messages, none of them twice.

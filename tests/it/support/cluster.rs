@@ -30,6 +30,19 @@ impl Cluster {
         Self::on(n, url, None).await
     }
 
+    /// The same with a setting, or an environment variable, more.
+    #[cfg(feature = "seeded-bugs")]
+    pub async fn start_with(n: usize, more: &[(&str, &str)]) -> Self {
+        let url = Postgres::shared().await.database().await;
+        let mut cluster = Self::on(0, url, None).await;
+        cluster.settings.extend(more.iter().map(|&(key, value)| (key.to_owned(), value.to_owned())));
+        for _ in 0..n {
+            cluster.add().await;
+        }
+        cluster.settled().await;
+        cluster
+    }
+
     /// The same on a PostgreSQL server that the test may stop.
     pub async fn with_own_postgres(n: usize) -> Self {
         let postgres = Postgres::start().await;

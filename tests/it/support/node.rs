@@ -267,8 +267,11 @@ pub fn command(settings: Settings<'_>) -> Command {
     command
 }
 
-/// The name of the environment variable for a key.
+/// The name of the environment variable for a key; a key without a section is such a name itself.
 fn variable(key: &str) -> String {
+    if !key.contains('.') {
+        return key.to_owned();
+    }
     format!("ROUNDTABLE__{}", key.to_uppercase().replace('.', "__"))
 }
 
