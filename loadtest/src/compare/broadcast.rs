@@ -228,6 +228,7 @@ pub fn run(server: &Server, plan: Plan, rooms: &[String]) -> Result<Found> {
             break;
         }
     }
+    let coming = broadcast.last_news.elapsed() < SILENCE;
     let usage = server.usage() - before.0;
     // The acks of the last messages may come after their deliveries, and repeats after everything.
     let quiet = Instant::now() + Duration::from_millis(100);
@@ -238,7 +239,8 @@ pub fn run(server: &Server, plan: Plan, rooms: &[String]) -> Result<Found> {
     found.seconds = ended.saturating_duration_since(before.1).as_secs_f64();
     found.usage = usage;
     found.sent = sent;
-    found.tally = ledger.close(|reader, turn| sent_by[reader / plan.readers_per_room * plan.readers_per_room + turn]);
+    found.tally =
+        ledger.close(coming, |reader, turn| sent_by[reader / plan.readers_per_room * plan.readers_per_room + turn]);
     // What was refused was told, so it is not lost.
     found.tally.lost = found.tally.lost.saturating_sub(found.refused * readers);
     Ok(found)

@@ -278,9 +278,10 @@ pub fn run(server: &Server, plan: Plan, rooms: &[String]) -> Result<Found> {
             break;
         }
     }
+    let coming = load.last_news.elapsed() < SILENCE;
     let Load { mut found, ledger, sent_by, outstanding, .. } = load;
     found.unanswered = outstanding;
-    found.tally = ledger.close(|sender, _| sent_by[sender]);
+    found.tally = ledger.close(coming, |sender, _| sent_by[sender]);
     found.tally.lost = found.tally.lost.saturating_sub(found.refused);
     Ok(found)
 }

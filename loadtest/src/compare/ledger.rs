@@ -11,6 +11,9 @@ const MOST_GAPS: usize = 10_000;
 pub struct Tally {
     /// Never came.
     pub lost: u64,
+    /// Had not come yet when the waiting ended, while others still came: the peer was behind, nothing says that they
+    /// are lost.
+    pub behind: u64,
     /// Came again.
     pub repeated: u64,
     /// Came after a later one of the same sender.
@@ -72,12 +75,14 @@ impl Ledger {
         }
     }
 
-    /// The end: `sent(reader, sender)` messages were sent to each reader by each sender of its room.
-    pub fn close(mut self, sent: impl Fn(usize, usize) -> u64) -> Tally {
+    /// The end: `sent(reader, sender)` messages were sent to each reader by each sender of its room. Where deliveries
+    /// were still `coming`, what is missing at a reader's end is behind and not lost.
+    pub fn close(mut self, coming: bool, sent: impl Fn(usize, usize) -> u64) -> Tally {
         for (number, reader) in self.readers.iter().enumerate() {
             self.tally.lost += reader.gaps.iter().map(|(_, from, to)| to - from).sum::<u64>();
             for (sender, &next) in reader.next.iter().enumerate() {
-                self.tally.lost += sent(number, sender).saturating_sub(next);
+                let missing = sent(number, sender).saturating_sub(next);
+                *(if coming { &mut self.tally.behind } else { &mut self.tally.lost }) += missing;
             }
         }
         self.tally
@@ -93,7 +98,7 @@ mod tests {
         for &(sender, number) in got {
             ledger.note(0, sender, number, sent);
         }
-        ledger.close(|_, _| sent)
+        ledger.close(false, |_, _| sent)
     }
 
     #[test]
@@ -111,6 +116,14 @@ mod tests {
         assert_eq!(reordered, Tally { reordered: 2, ..Tally::default() });
         let late_and_again = tally(&[(0, 1), (0, 0), (0, 0), (1, 0), (1, 1)], 2);
         assert_eq!(late_and_again, Tally { reordered: 1, repeated: 1, ..Tally::default() });
+    }
+
+    #[test]
+    fn the_end_of_a_stream_that_still_flows_is_behind_and_a_gap_in_it_is_lost() {
+        let mut ledger = Ledger::new(1, 1);
+        ledger.note(0, 0, 0, 5);
+        ledger.note(0, 0, 2, 5);
+        assert_eq!(ledger.close(true, |_, _| 5), Tally { lost: 1, behind: 2, ..Tally::default() });
     }
 
     #[test]

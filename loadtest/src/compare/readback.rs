@@ -106,7 +106,7 @@ impl<'a> Judge<'a> {
                 }
             }
         }
-        let Tally { lost, repeated, reordered, strays } = self.row.tally;
+        let Tally { lost, repeated, reordered, strays, .. } = self.row.tally;
         for (kind, count) in [("lost", lost), ("repeated", repeated), ("reordered", reordered), ("invented", strays)] {
             if count > 0 {
                 self.fault(kind, || format!("{count} deliveries to readers"));

@@ -196,7 +196,7 @@ impl Comparison<'_> {
                         room_of: &|person| person / plan.readers_per_room,
                         acked: &found.acked,
                         tally: found.tally,
-                        observed: found.sent * plan.readers_per_room as u64 - found.tally.lost,
+                        observed: found.sent * plan.readers_per_room as u64 - found.tally.lost - found.tally.behind,
                         ordered: found.refused == 0,
                     },
                 )?;
@@ -225,7 +225,7 @@ impl Comparison<'_> {
                         room_of: &|person| person,
                         acked: &found.acked,
                         tally: found.tally,
-                        observed: found.sent - found.tally.lost,
+                        observed: found.sent - found.tally.lost - found.tally.behind,
                         ordered: found.repeats == 0,
                     },
                 )?;

@@ -23,7 +23,9 @@ pub fn render(report: &Report) -> String {
             line(&mut text, &format!("{ending}\n"));
         }
     }
+    // Ratios are made from runs and printed by the command that makes them.
     let mut scenarios: Vec<&str> = report.runs.iter().map(|run| run.scenario.as_str()).collect();
+    scenarios.retain(|scenario| *scenario != "ratios");
     scenarios.dedup();
     let mut seen = Vec::new();
     for scenario in scenarios {
