@@ -51,7 +51,8 @@ impl Window {
     fn cpu_s(&self, part: &str) -> Option<f64> {
         let (_, from) = self.began.as_ref()?;
         let (_, to) = self.ended.as_ref()?;
-        Some((to.get(part)?.cpu - from.get(part)?.cpu).total())
+        // Nothing at all is what a counter of whole seconds says of a short run.
+        Some((to.get(part)?.cpu - from.get(part)?.cpu).total()).filter(|&cpu| cpu > 0.0)
     }
 }
 

@@ -1,5 +1,6 @@
 //! `cluster`: a private cluster to try things with, until Ctrl-C.
 
+use std::net::SocketAddr;
 use std::time::Duration;
 
 use clap::Args;
@@ -7,6 +8,7 @@ use clap::Args;
 use crate::fail::{Fail, Result};
 use crate::net::token::Mint;
 use crate::stack::child::Server;
+use crate::stack::node::Node;
 use crate::stack::options::StackOptions;
 use crate::stack::{Setup, Stack, Store};
 use crate::sys;
@@ -74,6 +76,15 @@ fn description(stack: &Stack) -> String {
         text += &format!(
             "\ncurl -H 'Authorization: Bearer {alice}' http://{server}/api/v1/me\n\
              websocat -H 'Authorization: Bearer {alice}' ws://{server}/ws   # then: {{\"type\":\"hello\"}}\n"
+        );
+        let list = |of: fn(&Node) -> SocketAddr| {
+            stack.nodes.iter().map(|node| of(node).to_string()).collect::<Vec<_>>().join(",")
+        };
+        text += &format!(
+            "ROUNDTABLE__AUTH__JWT__SECRET={} roundtable-loadtest run mixed --target {} --target-admin {}\n",
+            target.secret,
+            list(|node| node.public),
+            list(|node| node.admin)
         );
     }
     text
