@@ -37,10 +37,13 @@ pub fn render(report: &Report) -> String {
         heading(&mut text, scenario, &runs);
         figures(&mut text, scenario, &runs);
         latencies(&mut text, &runs);
+        // Beside runs that were judged, what was not is what has no history to judge.
+        let judged = runs.iter().any(|run| run.verdict.is_some());
         for run in runs {
             marks(&mut text, run, many);
             let name = if many { format!("{}: ", run_name(run)) } else { String::new() };
-            for verdict in verdict(run.verdict.as_ref()) {
+            let verdict = if judged && run.verdict.is_none() { Vec::new() } else { verdict(run.verdict.as_ref()) };
+            for verdict in verdict {
                 line(&mut text, &format!("{name}{verdict}"));
             }
             for objective in &run.objectives {
