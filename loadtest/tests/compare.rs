@@ -103,7 +103,11 @@ fn what_is_missing_is_one_line_before_anything_runs() {
     ] {
         // A machine that allows a million files would try it.
         let mut command = Command::new("sh");
-        command.args(["-c", "ulimit -n 16384 2> /dev/null; exec \"$0\" compare \"$@\"", env!("CARGO_BIN_EXE_roundtable-loadtest")]);
+        command.args([
+            "-c",
+            "ulimit -n 16384 2> /dev/null; exec \"$0\" compare \"$@\"",
+            env!("CARGO_BIN_EXE_roundtable-loadtest"),
+        ]);
         let output = command.args(&arguments).output().expect("the harness starts");
         let err = String::from_utf8_lossy(&output.stderr);
         assert_eq!(output.status.code(), Some(2), "{arguments:?}: {err}");
