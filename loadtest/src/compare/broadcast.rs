@@ -11,6 +11,7 @@ use crate::compare::dialect::{Heard, StoredSign};
 use crate::compare::ledger::{Ledger, Tally};
 use crate::compare::server::{Server, Usage};
 use crate::compare::tag::{self, Tag};
+use crate::crowd::tally::histogram;
 use crate::fail::{Fail, Result};
 use crate::net::fleet::{Fleet, Lost, Scenario};
 
@@ -71,11 +72,6 @@ struct Broadcast<'a> {
     counting: bool,
     found: Found,
     answers: Vec<&'static [u8]>,
-}
-
-/// Microseconds to a minute, three digits.
-pub fn histogram() -> Histogram<u64> {
-    Histogram::new_with_bounds(1, 60_000_000, 3).expect("bounds that are right for the library")
 }
 
 impl Broadcast<'_> {
