@@ -160,7 +160,10 @@ fn bad_input_ends_with_a_line_that_says_what_is_wrong() {
             "can't run: several nodes need --store postgres\n",
         ),
         (&["chaos", "--nodes", "1", "--faults", "kill"], "can't run: the fault kill needs --nodes 2 or more\n"),
-        (&["chaos", "--minutes", "0"], "can't run: --minutes 0: from 0 to 10000\n"),
+        (&["chaos", "--minutes", "0"], "can't run: --minutes 0: must be more than 0 and at most 10000\n"),
+        (&["chaos", "--rate", "nan"], "can't run: --rate must be more than 0 and at most 1000000\n"),
+        (&["chaos", "--people", "1"], "can't run: --people must be 2 to 1000000\n"),
+        (&["chaos", "--rooms", "0"], "can't run: --rooms must be 1 to 100000\n"),
         (&["chaos", "--minutes", "0.01"], "can't run: no fault is over within --minutes 0.01: give it more\n"),
         (&["chaos", "--roundtable", "/nowhere/roundtable"], "can't run: /nowhere/roundtable is not there\n"),
     ];

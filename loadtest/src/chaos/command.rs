@@ -59,8 +59,10 @@ pub struct Options {
     /// Sends a second over all rooms
     #[arg(long, default_value_t = RATE)]
     rate: f64,
+    /// People who send and watch, each on a connection
     #[arg(long, default_value_t = PEOPLE)]
     people: usize,
+    /// Rooms, of all sizes
     #[arg(long, default_value_t = ROOMS)]
     rooms: usize,
     /// Where logs and findings of a run that failed are kept [default: a directory below the temporary one]
@@ -126,10 +128,16 @@ impl<'a> Plan<'a> {
     fn new(options: &'a Options, seed: u64) -> Result<Self> {
         let nodes = usize::from(options.nodes);
         if !(options.minutes > 0.0 && options.minutes <= 10_000.0) {
-            return Err(Fail::Setup(format!("--minutes {}: from 0 to 10000", options.minutes)));
+            return Err(Fail::Setup(format!("--minutes {}: must be more than 0 and at most 10000", options.minutes)));
         }
-        if !(options.rate > 0.0 && options.rate.is_finite()) || options.people < 2 || options.rooms == 0 {
-            return Err(Fail::Setup("chaos needs a --rate above 0, --people 2 or more and --rooms".into()));
+        for (name, good, allowed) in [
+            ("--rate", options.rate > 0.0 && options.rate <= 1e6, "more than 0 and at most 1000000"),
+            ("--people", (2..=1_000_000).contains(&options.people), "2 to 1000000"),
+            ("--rooms", (1..=100_000).contains(&options.rooms), "1 to 100000"),
+        ] {
+            if !good {
+                return Err(Fail::Setup(format!("{name} must be {allowed}")));
+            }
         }
         if let Some(kind) = options.faults.iter().find(|kind| kind.needs_nodes() > nodes) {
             let needs = kind.needs_nodes();

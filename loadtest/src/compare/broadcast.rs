@@ -7,10 +7,11 @@ use std::time::{Duration, Instant};
 use hdrhistogram::Histogram;
 
 use crate::compare::crowd::Crowd;
-use crate::compare::dialect::Heard;
+use crate::compare::dialect::{Heard, StoredSign};
 use crate::compare::ledger::{Ledger, Tally};
 use crate::compare::server::{Server, Usage};
 use crate::compare::tag::{self, Tag};
+use crate::crowd::tally::histogram;
 use crate::fail::{Fail, Result};
 use crate::net::fleet::{Fleet, Lost, Scenario};
 
@@ -49,6 +50,8 @@ pub struct Found {
 const DRAIN: Duration = Duration::from_secs(30);
 /// Nothing for so long: the rest is lost. Only ever waited for where something is.
 const SILENCE: Duration = Duration::from_secs(5);
+/// After everything is there: what comes within it too much is still seen.
+const QUIET: Duration = Duration::from_millis(100);
 /// Between the last one's coming in and the first message.
 const SETTLE: Duration = Duration::from_millis(500);
 
@@ -61,6 +64,7 @@ struct Broadcast<'a> {
     /// Messages sent by each person.
     sent_by: Vec<u64>,
     sent: u64,
+    acks: u64,
     received: u64,
     /// The last seq that each person saw, where the peer has them.
     seqs: Vec<u64>,
@@ -68,11 +72,6 @@ struct Broadcast<'a> {
     counting: bool,
     found: Found,
     answers: Vec<&'static [u8]>,
-}
-
-/// Microseconds to a minute, three digits.
-pub fn histogram() -> Histogram<u64> {
-    Histogram::new_with_bounds(1, 60_000_000, 3).expect("bounds that are right for the library")
 }
 
 impl Broadcast<'_> {
@@ -141,7 +140,10 @@ impl Scenario for Broadcast<'_> {
                 }
             }
             Heard::Ack { number: Some(number), seq } => match self.found.acked[conn].get_mut(number as usize) {
-                Some(place) if *place == 0 => *place = seq.unwrap_or(0),
+                Some(place) if *place == 0 => {
+                    *place = seq.unwrap_or(0);
+                    self.acks += 1;
+                }
                 _ => {
                     wrong.get_or_insert(format!("an ack of {number}, which does not wait for one"));
                 }
@@ -183,6 +185,7 @@ pub fn run(server: &Server, plan: Plan, rooms: &[String]) -> Result<Found> {
         ledger: Ledger::new(everybody, plan.senders_per_room),
         sent_by: vec![0; everybody],
         sent: 0,
+        acks: 0,
         received: 0,
         seqs: vec![0; everybody],
         last_news: start,
@@ -231,9 +234,15 @@ pub fn run(server: &Server, plan: Plan, rooms: &[String]) -> Result<Found> {
     let coming = broadcast.last_news.elapsed() < SILENCE;
     let usage = server.usage() - before.0;
     // The acks of the last messages may come after their deliveries, and repeats after everything.
-    let quiet = Instant::now() + Duration::from_millis(100);
-    while Instant::now() < quiet {
-        crowd.fleet.turn(&mut broadcast, quiet)?;
+    let acks = server.dialect.stored_sign() == StoredSign::Ack;
+    let (quiet, silent) = (Instant::now() + QUIET, Instant::now() + SILENCE);
+    loop {
+        let now = Instant::now();
+        let unanswered = acks && broadcast.acks + broadcast.found.refused < broadcast.sent;
+        if now >= if unanswered { silent } else { quiet } {
+            break;
+        }
+        crowd.fleet.turn(&mut broadcast, now + Duration::from_millis(20))?;
     }
     let Broadcast { mut found, ledger, sent_by, sent, .. } = broadcast;
     found.seconds = ended.saturating_duration_since(before.1).as_secs_f64();

@@ -7,12 +7,12 @@ use std::time::{Duration, Instant};
 
 use hdrhistogram::Histogram;
 
-use crate::compare::broadcast::histogram;
 use crate::compare::crowd::Crowd;
 use crate::compare::dialect::{Dialect, Heard, Person, StoredSign};
 use crate::compare::ledger::{Ledger, Tally};
 use crate::compare::server::{Server, Usage};
 use crate::compare::tag::{self, Tag};
+use crate::crowd::tally::histogram;
 use crate::fail::{Fail, Result};
 use crate::net::fleet::{Fleet, Lost, Scenario};
 

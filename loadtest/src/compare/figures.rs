@@ -29,8 +29,8 @@ fn servers(usage: &Usage) -> f64 {
 pub fn of_broadcast(found: &broadcast::Found, delivery: Option<&Latency>) -> Figures {
     let million = found.deliveries.max(1) as f64 / 1e6;
     let mut all = figures([
-        ("cpu_s_per_million", found.usage.nodes.total() / million),
-        ("user_s_per_million", found.usage.nodes.user_s / million),
+        ("node_cpu_s_per_million", found.usage.nodes.total() / million),
+        ("node_user_s_per_million", found.usage.nodes.user_s / million),
         ("all_cpu_s_per_million", servers(&found.usage) / million),
         ("client_cpu_s_per_million", found.usage.client.total() / million),
         ("deliveries", found.deliveries as f64),
@@ -119,9 +119,9 @@ pub fn columns(workload: &str) -> &'static [(&'static str, &'static str)] {
             ("reordered", "reordered"),
         ],
         _ => &[
-            ("cpu_s_per_million", "server s/M"),
+            ("node_cpu_s_per_million", "server s/M"),
             ("all_cpu_s_per_million", "+store, bus"),
-            ("user_s_per_million", "server user"),
+            ("node_user_s_per_million", "server user"),
             ("client_cpu_s_per_million", "client s/M"),
             ("deliveries_per_s", "deliveries/s"),
             ("deliveries_per_frame", "per frame"),
@@ -138,7 +138,7 @@ pub fn columns(workload: &str) -> &'static [(&'static str, &'static str)] {
 
 /// The figures that ratios are of, with the titles of their columns.
 pub const RATIOS: [(&str, &str); 8] = [
-    ("cpu_s_per_million", "CPU/delivery"),
+    ("node_cpu_s_per_million", "CPU/delivery"),
     ("all_cpu_s_per_million", "+store, bus"),
     ("delivery_p50_ms", "p50"),
     ("delivery_p99_ms", "p99"),
@@ -182,8 +182,8 @@ mod tests {
 
     #[test]
     fn a_ratio_needs_both_and_never_divides_by_nothing() {
-        let ours = figures([("cpu_s_per_million", 2.0), ("delivery_p50_ms", 0.0), ("acked_per_s", 10.0)]);
-        let theirs = figures([("cpu_s_per_million", 5.0), ("delivery_p50_ms", 3.0)]);
-        assert_eq!(ratios(&theirs, &ours), figures([("cpu_s_per_million_ratio", 2.5)]));
+        let ours = figures([("node_cpu_s_per_million", 2.0), ("delivery_p50_ms", 0.0), ("acked_per_s", 10.0)]);
+        let theirs = figures([("node_cpu_s_per_million", 5.0), ("delivery_p50_ms", 3.0)]);
+        assert_eq!(ratios(&theirs, &ours), figures([("node_cpu_s_per_million_ratio", 2.5)]));
     }
 }

@@ -41,13 +41,18 @@ impl Report {
 
 /// A command line as it may be shown to others: without secrets.
 fn told(args: impl Iterator<Item = String>) -> String {
-    let secret = |name: &str| ["secret", "token", "password"].iter().any(|word| name.contains(word));
+    let secret = |name: &str| {
+        let name = name.to_ascii_lowercase();
+        ["secret", "token", "password"].iter().any(|word| name.contains(word))
+    };
     let mut words = vec!["roundtable-loadtest".to_owned()];
     let mut hide = false;
     for arg in args {
-        let word = match arg.split_once('=') {
+        // The name in `--name=value`, `NAME=value` (of `--set` or `--env`) and `--set=NAME=value`.
+        let name = arg.match_indices('=').map(|(at, _)| &arg[..at]).find(|name| secret(name));
+        let word = match name {
             _ if hide => "…".to_owned(),
-            Some((name, _)) if name.starts_with("--") && secret(name) => format!("{name}=…"),
+            Some(name) => format!("{name}=…"),
             // `postgres://user:password@host`
             _ => match (arg.find("://"), arg.rfind('@')) {
                 (Some(scheme), Some(host)) if scheme < host => match arg[scheme + 3..host].find(':') {
@@ -257,8 +262,13 @@ mod tests {
     fn a_command_line_is_shown_without_its_secrets() {
         let words =
             ["run", "--secret", "abc", "--admin-token=def", "--store", "postgres://u:pw@h/db", "--slo", "p99_ms<=5"];
-        let told = told(words.into_iter().map(str::to_owned));
+        let told = |words: &[&str]| told(words.iter().map(|&word| word.to_owned()));
+        let more = ["run", "--set", "ROUNDTABLE__AUTH__JWT__SECRET=abc", "--env=MY_TOKEN=def", "--set", "A__B=c=d"];
+        assert_eq!(
+            told(&more),
+            "roundtable-loadtest run --set ROUNDTABLE__AUTH__JWT__SECRET=… --env=MY_TOKEN=… --set A__B=c=d"
+        );
         let shown = "run --secret … --admin-token=… --store postgres://u:…@h/db --slo 'p99_ms<=5'";
-        assert_eq!(told, format!("roundtable-loadtest {shown}"));
+        assert_eq!(told(&words), format!("roundtable-loadtest {shown}"));
     }
 }

@@ -24,6 +24,7 @@ pub struct StackOptions {
     /// Directory of initdb and postgres [default: found]
     #[arg(long, value_name = "DIR")]
     pub postgres_bin: Option<PathBuf>,
+    /// Redis' program, by its name on the PATH or its place
     #[arg(long, value_name = "PATH", default_value = DEFAULT_REDIS)]
     pub redis: PathBuf,
     /// A setting of the nodes, as in ROUNDTABLE__LIMITS__REPLAY=5
