@@ -99,16 +99,20 @@ pub fn run(options: &Options) -> Result<Status> {
         }
     };
     let mut stack = Stack::start(&setup, &mut say)?;
-    let (outcome, course) = plan.run(&mut stack)?;
+    let (outcome, course) = match plan.run(&mut stack) {
+        Ok(found) => found,
+        Err(fail) => {
+            if !matches!(fail, Fail::Interrupted) {
+                plan.keep_and_tell(&stack, &report);
+            }
+            return Err(fail);
+        }
+    };
     report.runs.push(outcome);
     let delivered = deliver(&mut report, &options.deliver);
     print!("\n{}", told(&course));
     if !matches!(delivered, Ok(Status::Held | Status::Interrupted)) {
-        eprint!("{}", stack.last_words());
-        match plan.keep(&stack, &report) {
-            Ok(dir) => eprintln!("logs and findings: {}", dir.display()),
-            Err(error) => eprintln!("the logs could not be kept: {error}"),
-        }
+        plan.keep_and_tell(&stack, &report);
     }
     println!("repeat with: {}", plan.repeat());
     delivered
@@ -215,6 +219,15 @@ impl Plan<'_> {
         };
         let (population, load) = mixed(&format!("chaos-{}", self.seed), &size);
         (population, Load { reconnects_per_s: options.people as f64 / 60.0, ..load })
+    }
+
+    /// The nodes' last words, and where everything is for who wants to find out why.
+    fn keep_and_tell(&self, stack: &Stack, report: &Report) {
+        eprint!("{}", stack.last_words());
+        match self.keep(stack, report) {
+            Ok(dir) => eprintln!("logs and findings: {}", dir.display()),
+            Err(error) => eprintln!("the logs could not be kept: {error}"),
+        }
     }
 
     /// Copies what the processes printed to a directory that stays, with the report, and tells which.

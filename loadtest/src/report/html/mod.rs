@@ -34,7 +34,7 @@ pub fn page(report: &Report) -> String {
     if report.runs.len() > 1 {
         overview(&mut m, report);
     }
-    for (i, run) in report.runs.iter().enumerate() {
+    for (i, run) in report.runs.iter().enumerate().filter(|(_, run)| !is_ratio(run)) {
         section(&mut m, report, i, run);
     }
     m.raw(
@@ -94,6 +94,11 @@ fn badge(m: &mut Markup, class: &'static str, text: &str) {
     m.raw("<span class=\"badge ").raw(class).raw("\">").text(text).raw("</span>");
 }
 
+/// A row of a comparison that was measured nowhere, but computed from others.
+fn is_ratio(run: &Outcome) -> bool {
+    run.scenario == "ratios"
+}
+
 /// One table a scenario, its runs as rows.
 fn overview(m: &mut Markup, report: &Report) {
     m.raw("<section id=\"overview\"><h2>Overview</h2>");
@@ -106,22 +111,38 @@ fn overview(m: &mut Markup, report: &Report) {
     for scenario in scenarios {
         let runs: Vec<(usize, &Outcome)> =
             report.runs.iter().enumerate().filter(|(_, r)| r.scenario == scenario).collect();
-        let columns = wording::columns(scenario, &runs.iter().map(|(_, run)| *run).collect::<Vec<_>>());
+        let mut columns = wording::columns(scenario, &runs.iter().map(|(_, run)| *run).collect::<Vec<_>>());
+        let ratios = runs.iter().all(|(_, run)| is_ratio(run));
+        if ratios {
+            columns = runs.iter().flat_map(|(_, run)| run.figures.keys().map(String::as_str)).collect();
+            columns.sort_unstable();
+            columns.dedup();
+        }
+        // What has no history to judge says nothing about one where others have.
+        let judged = runs.iter().any(|(_, run)| run.verdict.is_some());
         m.raw("<div class=\"wide\"><table><caption>")
             .text(scenario)
             .raw("</caption><thead><tr><th scope=\"col\">run</th>");
         for name in &columns {
             m.raw("<th scope=\"col\" class=\"n\">").text(wording::heading(name)).raw("</th>");
         }
-        m.raw("<th scope=\"col\">result</th></tr></thead><tbody>");
+        m.raw(if ratios { "</tr></thead><tbody>" } else { "<th scope=\"col\">result</th></tr></thead><tbody>" });
         for (i, run) in runs {
-            m.raw("<tr><th scope=\"row\"><a href=\"#run-").text(i + 1).raw("\">").text(name(run)).raw("</a></th>");
+            m.raw("<tr><th scope=\"row\">");
+            if ratios {
+                m.text(name(run)).raw("</th>");
+            } else {
+                m.raw("<a href=\"#run-").text(i + 1).raw("\">").text(name(run)).raw("</a></th>");
+            }
             for column in &columns {
                 number(m, run.figure(column).map(|value| wording::value(column, value)));
             }
-            m.raw("<td>");
-            result(m, run);
-            m.raw("</td></tr>");
+            if !ratios {
+                m.raw("<td>");
+                result(m, run, judged);
+                m.raw("</td>");
+            }
+            m.raw("</tr>");
         }
         m.raw("</tbody></table></div>");
     }
@@ -137,14 +158,15 @@ fn number(m: &mut Markup, value: Option<String>) {
     m.raw("<td class=\"n\">").text(value.unwrap_or_else(|| "–".to_owned())).raw("</td>");
 }
 
-/// How a run stands, as badges.
-fn result(m: &mut Markup, run: &Outcome) {
+/// How a run stands, as badges; `judged`: runs beside it have a verdict.
+fn result(m: &mut Markup, run: &Outcome, judged: bool) {
     match &run.ending {
         Ending::Finished => {}
         Ending::Interrupted => badge(m, "warn", "interrupted"),
         Ending::Failed(_) => badge(m, "bad", "failed"),
     }
     match &run.verdict {
+        None if judged => {}
         None => badge(m, "none", "history not checked"),
         Some(v) if v.holds() => badge(m, "good", "history holds"),
         Some(v) if v.faults.is_empty() => badge(m, "warn", "history not checked to the end"),
@@ -164,13 +186,16 @@ fn section(m: &mut Markup, report: &Report, i: usize, run: &Outcome) {
         m.raw(" open");
     }
     m.raw("><summary><h2 id=\"run-").text(i + 1).raw("\">").text(wording::title(run)).raw("</h2> ");
-    result(m, run);
+    let judged = report.runs.iter().any(|other| other.scenario == run.scenario && other.verdict.is_some());
+    result(m, run, judged);
     m.raw("</summary>");
     if let Some(ending) = text::ending(run) {
         m.raw("<p class=\"ending\">").text(ending).raw("</p>");
     }
     tiles(m, run);
-    verdict(m, run.verdict.as_ref());
+    if run.verdict.is_some() || !judged {
+        verdict(m, run.verdict.as_ref());
+    }
     objectives(m, run);
     latencies(m, run);
     marks(m, run);
