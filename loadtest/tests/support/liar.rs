@@ -39,6 +39,18 @@ pub enum Lie {
     Disagreeing,
     /// Gives a repeated message a new seq.
     NotIdempotent,
+    /// Acks a message by the name of another one.
+    AckOfAnother,
+    /// Shows one reader nothing more, and tells a head of 0 to whoever asks.
+    Deaf,
+    /// Tells newcomers a head that is far ahead, and shows them nothing.
+    HeadAhead,
+    /// Forgets who is a member.
+    MemberForgotten,
+    /// Refuses a message that it has.
+    RepeatRefused,
+    /// Answers a `before` page with nothing.
+    EmptyPages,
     /// Refuses every token.
     TokenRefused,
     /// Takes connections and never says a word.
@@ -201,9 +213,18 @@ fn request_of(state: &mut State, number: usize, request: &Value, tell: &Sender<V
             answer(json!({"type": "welcome", "reconnect": {"jitter_ms": 100, "backoff_max_ms": 1000}}));
         }
         "subscribe" => {
-            let head = room.log.len();
+            let head = if lie == Lie::HeadAhead { 1_000_000 } else { room.log.len() };
             answer(json!({"type": "subscribed", "room": name, "head": head, "verdict": "live"}));
-            room.readers.push((number, tell.clone()));
+            let missed: Vec<&Value> = match request["after"].as_u64() {
+                Some(after) => room.log.iter().filter(|entry| entry["seq"].as_u64() > Some(after)).collect(),
+                None => Vec::new(),
+            };
+            if !missed.is_empty() {
+                let _ = tell.send(json!({"type": "events", "room": name, "events": missed}));
+            }
+            if lie != Lie::HeadAhead {
+                room.readers.push((number, tell.clone()));
+            }
         }
         "send" => {
             state.first_send.get_or_insert_with(Instant::now);
@@ -219,7 +240,20 @@ fn request_of(state: &mut State, number: usize, request: &Value, tell: &Sender<V
                 Some(after) => {
                     log.iter().filter(|entry| entry["seq"].as_u64() > Some(after)).take(limit).cloned().collect()
                 }
-                None => log.iter().rev().take(limit).rev().cloned().collect(),
+                None if lie == Lie::Deaf => Vec::new(),
+                None => {
+                    let before = request["before"].as_u64().unwrap_or(u64::MAX);
+                    let limit = if lie == Lie::EmptyPages && before != u64::MAX { 0 } else { limit };
+                    let mut page: Vec<Value> = log
+                        .iter()
+                        .rev()
+                        .filter(|entry| entry["seq"].as_u64() < Some(before))
+                        .take(limit)
+                        .cloned()
+                        .collect();
+                    page.reverse();
+                    page
+                }
             };
             let last = page.last().map_or(0, |entry| entry["seq"].as_u64().unwrap_or(0));
             let more = log.iter().any(|entry| entry["seq"].as_u64() > Some(last)) && request.get("after").is_some();
@@ -238,16 +272,27 @@ fn user_of(token: &str) -> String {
 
 fn send(room: &mut Room, lie: Lie, name: &str, request: &Value, tell: &Sender<Value>) {
     let id = request["id"].as_str().unwrap_or_default().to_owned();
+    let refuse = |code: &str| {
+        let frame = json!({"type": "error", "ref": request["ref"], "code": code, "message": "", "retryable": false});
+        let _ = tell.send(frame);
+    };
+    if room.seqs.contains_key(&id) && lie == Lie::RepeatRefused {
+        return refuse("conflict");
+    }
+    if room.sends > 0 && room.sends.is_multiple_of(EVERY) && lie == Lie::MemberForgotten {
+        room.sends += 1;
+        return refuse("forbidden");
+    }
     if let Some(&seq) = room.seqs.get(&id) {
         let seq = if lie == Lie::NotIdempotent { seq + 1 } else { seq };
-        let _ = tell.send(json!({"type": "sent", "ref": request["ref"], "id": id, "seq": seq, "duplicate": true}));
+        let _ = tell.send(sent(request, name, &id, seq, true));
         return;
     }
     room.sends += 1;
     let lies = room.sends.is_multiple_of(EVERY);
     if lies && lie == Lie::Lost {
-        let seq = room.log.len() + 1;
-        let _ = tell.send(json!({"type": "sent", "ref": request["ref"], "id": id, "seq": seq, "duplicate": false}));
+        let seq = room.log.len() as u64 + 1;
+        let _ = tell.send(sent(request, name, &id, seq, false));
         return;
     }
     if lies && lie == Lie::Invented {
@@ -282,7 +327,12 @@ fn store(room: &mut Room, lie: Lie, lies: bool, name: &str, request: &Value, tel
         Lie::Altered if lies => room.log[seq as usize - 1]["text"] = json!("t=1;another text"),
         _ => {}
     }
-    let _ = tell.send(json!({"type": "sent", "ref": request["ref"], "id": id, "seq": seq, "duplicate": false}));
+    let id = if lies && lie == Lie::AckOfAnother { "another" } else { id };
+    let _ = tell.send(sent(request, name, id, seq, false));
+}
+
+fn sent(request: &Value, room: &str, id: &str, seq: u64, duplicate: bool) -> Value {
+    json!({"type": "sent", "ref": request["ref"], "room": room, "id": id, "seq": seq, "duplicate": duplicate})
 }
 
 /// Puts an entry into the log and before everybody's eyes.
@@ -291,6 +341,9 @@ fn show(room: &mut Room, lie: Lie, lies: bool, name: &str, entry: &Value) {
     for (place, (_, reader)) in room.readers.iter().enumerate() {
         let chosen = lies && place == 0;
         let mut frame = json!({"type": "events", "room": name, "events": [entry]});
+        if lie == Lie::Deaf && place == 0 && entry["seq"].as_u64() > Some(EVERY as u64) {
+            continue;
+        }
         if chosen && lie == Lie::Skipped {
             continue;
         }
