@@ -48,6 +48,12 @@ fn an_honest_server_passes() {
 }
 
 #[test]
+fn a_room_whose_making_was_not_answered_is_there_at_the_second_try() {
+    let ran = against(Lie::RoomUnanswered);
+    assert_eq!(ran.status, 0, "{}{}", ran.out, ran.err);
+}
+
+#[test]
 fn without_the_checker_a_lie_in_the_history_goes_unnoticed_so_it_is_the_checker_that_notices() {
     let ran = run(&format!("ws://{}", liar::start(Lie::Altered)), &["--no-check"]);
     assert_eq!(ran.status, 0, "{}{}", ran.out, ran.err);

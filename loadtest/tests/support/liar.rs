@@ -1,7 +1,7 @@
 //! A server that speaks as much of the protocol as a run needs and can be told to lie in one way. It keeps its rooms in
 //! memory; told no lie it is honest, so that a run against it is a check of the checker and of nothing else.
 
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 use std::io::{ErrorKind, Read, Write};
 use std::net::{SocketAddr, TcpListener, TcpStream};
 use std::sync::mpsc::{self, Receiver, Sender};
@@ -51,6 +51,8 @@ pub enum Lie {
     RepeatRefused,
     /// Answers a `before` page with nothing.
     EmptyPages,
+    /// Makes a room and does not answer; nothing else is wrong.
+    RoomUnanswered,
     /// Refuses every token.
     TokenRefused,
     /// Takes connections and never says a word.
@@ -81,6 +83,8 @@ struct State {
     first_send: Option<Instant>,
     connections: usize,
     users: HashMap<usize, String>,
+    /// Bodies of the requests for rooms so far.
+    posted: HashSet<String>,
 }
 
 /// Serves on a free port for as long as the test process lives.
@@ -93,6 +97,7 @@ pub fn start(lie: Lie) -> SocketAddr {
         first_send: None,
         connections: 0,
         users: HashMap::new(),
+        posted: HashSet::new(),
     }));
     thread::spawn(move || {
         for socket in listener.incoming().flatten() {
@@ -122,7 +127,12 @@ fn serve(mut socket: TcpStream, state: &Mutex<State>) {
     }
     while socket.peek(&mut start).is_ok_and(|n| n < 4 && n > 0) {}
     if lie == Lie::NoWebSocket || &start == b"POST" {
-        let status = if lie == Lie::NoWebSocket { "404 Not Found" } else { "201 Created" };
+        let status = |body: &str| match lie {
+            Lie::NoWebSocket => Some("404 Not Found"),
+            Lie::RoomUnanswered if lock(state).posted.insert(body.to_owned()) => None,
+            Lie::RoomUnanswered => Some("409 Conflict"),
+            _ => Some("201 Created"),
+        };
         return answer_http(&mut socket, status);
     }
     #[allow(clippy::result_large_err)]
@@ -172,8 +182,8 @@ fn converse(
     }
 }
 
-/// Reads a request and its body, and answers it; keeps the connection.
-fn answer_http(socket: &mut TcpStream, status: &str) {
+/// Reads requests with their bodies, and answers each with a status; ends the connection where there is none.
+fn answer_http(socket: &mut TcpStream, status: impl Fn(&str) -> Option<&'static str>) {
     let mut bytes = Vec::new();
     let mut piece = [0; 4096];
     while let Ok(n) = socket.read(&mut piece) {
@@ -187,6 +197,7 @@ fn answer_http(socket: &mut TcpStream, status: &str) {
         if body.len() < length.unwrap_or(0) {
             continue;
         }
+        let Some(status) = status(body) else { return };
         bytes.clear();
         if socket.write_all(format!("HTTP/1.1 {status}\r\nContent-Length: 0\r\n\r\n").as_bytes()).is_err() {
             return;
