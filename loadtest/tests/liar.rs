@@ -48,6 +48,12 @@ fn an_honest_server_passes() {
 }
 
 #[test]
+fn a_room_whose_making_was_not_answered_is_there_at_the_second_try() {
+    let ran = against(Lie::RoomUnanswered);
+    assert_eq!(ran.status, 0, "{}{}", ran.out, ran.err);
+}
+
+#[test]
 fn without_the_checker_a_lie_in_the_history_goes_unnoticed_so_it_is_the_checker_that_notices() {
     let ran = run(&format!("ws://{}", liar::start(Lie::Altered)), &["--no-check"]);
     assert_eq!(ran.status, 0, "{}{}", ran.out, ran.err);
@@ -101,6 +107,65 @@ fn readers_who_see_different_texts_are_caught() {
 #[test]
 fn a_second_seq_for_the_same_id_is_caught() {
     is_caught(Lie::NotIdempotent, "repeated");
+}
+
+#[test]
+fn an_ack_of_another_message_is_caught() {
+    is_caught(Lie::AckOfAnother, "invented");
+}
+
+#[test]
+fn a_reader_who_is_shown_no_more_is_caught_though_the_head_is_told_too_low() {
+    is_caught(Lie::Deaf, "behind");
+}
+
+#[test]
+fn a_head_far_ahead_is_caught() {
+    is_caught(Lie::HeadAhead, "forgotten");
+}
+
+#[test]
+fn a_membership_that_is_forgotten_is_caught() {
+    is_caught(Lie::MemberForgotten, "forgotten");
+}
+
+#[test]
+fn a_refused_repeat_is_caught() {
+    is_caught(Lie::RepeatRefused, "forgotten");
+}
+
+#[test]
+fn pages_of_history_are_held_to_what_was_asked_for() {
+    for (lie, status) in [(Lie::None, 0), (Lie::EmptyPages, 1)] {
+        let program = env!("CARGO_BIN_EXE_roundtable-loadtest");
+        let target = format!("ws://{}", liar::start(lie));
+        let Output { status: ended, stdout, stderr } = Command::new(program)
+            .args(["run", "mixed", "--target", &target, "--connections", "10", "--rate", "200"])
+            .args(["--warmup", "0", "--seconds", "2", "--patience", "3", "--quiet"])
+            .env("ROUNDTABLE__AUTH__JWT__SECRET", "any")
+            .stdin(Stdio::null())
+            .output()
+            .expect("the program runs");
+        let out = String::from_utf8_lossy(&stdout);
+        assert_eq!(ended.code(), Some(status), "{lie:?}: {out}{}", String::from_utf8_lossy(&stderr));
+        assert_eq!(out.contains("gap: "), status == 1, "{lie:?}: {out}");
+    }
+}
+
+#[test]
+fn times_and_rates_beyond_any_clock_are_refused() {
+    for (option, value) in [("--patience", "1e300"), ("--seconds", "1e300"), ("--rate", "1e300"), ("--warmup", "1e18")]
+    {
+        let Output { status, stderr, .. } = Command::new(env!("CARGO_BIN_EXE_roundtable-loadtest"))
+            .args(["run", "rooms", "--target", "ws://127.0.0.1:1", option, value])
+            .env("ROUNDTABLE__AUTH__JWT__SECRET", "any")
+            .stdin(Stdio::null())
+            .output()
+            .expect("the program runs");
+        let err = String::from_utf8_lossy(&stderr);
+        assert_eq!((status.code(), err.lines().count()), (Some(2), 1), "{err}");
+        assert!(err.contains(&format!("{option} must be")), "{err}");
+    }
 }
 
 /// One line on stderr that says what is wrong, exit status 2, and soon.

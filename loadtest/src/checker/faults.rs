@@ -64,4 +64,37 @@ impl Faults {
         }
         self.examples.extend(other.examples);
     }
+
+    /// The examples, the first of each kind before the second of any, so that many of one kind hide no other.
+    pub fn varied(&self) -> Vec<String> {
+        let mut so_far = BTreeMap::new();
+        let numbered = self.examples.iter().map(|example| {
+            let kind = example.split(':').next().unwrap_or_default();
+            let number = so_far.entry(kind).and_modify(|n| *n += 1).or_insert(0);
+            (*number, example)
+        });
+        let mut numbered: Vec<(usize, &String)> = numbered.filter(|&(number, _)| number < EXAMPLES).collect();
+        numbered.sort_by_key(|&(number, _)| number);
+        numbered.into_iter().map(|(_, example)| example.clone()).collect()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn many_faults_of_one_kind_hide_no_other() {
+        let (mut faults, mut others) = (Faults::default(), Faults::default());
+        for n in 0..100 {
+            faults.add(Kind::Reordered, || n.to_string());
+            others.add(Kind::Reordered, || n.to_string());
+        }
+        others.add(Kind::Lost, || "x".into());
+        faults.merge(others);
+        assert_eq!(faults.counts, BTreeMap::from([(Kind::Reordered, 200), (Kind::Lost, 1)]));
+        let examples = faults.varied();
+        assert_eq!(examples[..3], ["reordered: 0", "lost: x", "reordered: 1"]);
+        assert_eq!(examples.len(), EXAMPLES + 1, "twenty of a kind, however many workers");
+    }
 }

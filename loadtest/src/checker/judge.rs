@@ -129,6 +129,11 @@ impl Judge {
                 self.faults
                     .add(Kind::Forgotten, || format!("{name}: seq {seen} was shown, but the history ends at {head}"));
             }
+            let told = ledger.highest_told(room);
+            if told > head.max(seen) {
+                self.faults
+                    .add(Kind::Forgotten, || format!("{name}: head {told} was told, but the history ends at {head}"));
+            }
         }
     }
 
@@ -154,7 +159,7 @@ impl Judge {
             observers,
             rooms: self.rooms.len() as u64,
             faults: self.faults.counts.iter().map(|(kind, &count)| (kind.name().to_owned(), count)).collect(),
-            examples: self.faults.examples,
+            examples: self.faults.varied(),
             incomplete,
         }
     }
@@ -237,6 +242,12 @@ mod tests {
         let shown = Entry { seq: 4, kind: b"message", user: user.as_bytes(), at: b"a", id: b"x", text: TEXT };
         ledger.saw(0, &shown, &mut Faults::default());
         assert_eq!(kinds(&judge(ledger, &history)), ["forgotten"]);
+
+        for (told, held) in [(3, true), (4, false)] {
+            let (mut ledger, history) = honest();
+            ledger.told(0, told);
+            assert_eq!(judge(ledger, &history).holds(), held, "a head of {told}");
+        }
 
         let (mut ledger, history) = honest();
         ledger.saw(0, &Entry { seq: 2, ..shown }, &mut Faults::default());

@@ -49,13 +49,15 @@ pub struct Ledger {
     len: u32,
     /// By room and seq - 1: the fingerprint of the entry first seen there; 0: none yet.
     seen: Vec<Vec<u32>>,
-    /// The highest seq of each room that was acked or seen.
+    /// The highest seq of each room that was acked, seen, or told to be its head.
     tops: Vec<u32>,
+    /// The highest head of each room that was told.
+    told: Vec<u32>,
 }
 
 impl Ledger {
     pub fn new(rooms: usize) -> Self {
-        Self { chunks: Vec::new(), len: 0, seen: vec![Vec::new(); rooms], tops: vec![0; rooms] }
+        Self { chunks: Vec::new(), len: 0, seen: vec![Vec::new(); rooms], tops: vec![0; rooms], told: vec![0; rooms] }
     }
 
     pub fn len(&self) -> u32 {
@@ -148,6 +150,18 @@ impl Ledger {
         }
     }
 
+    /// The server told somebody that this is the head of `room`: so much is committed.
+    pub fn told(&mut self, room: u32, head: u32) {
+        let told = &mut self.told[room as usize];
+        *told = (*told).max(head);
+        self.raise(room, head);
+    }
+
+    /// The highest head of `room` that was told.
+    pub fn highest_told(&self, room: u32) -> u32 {
+        self.told.get(room as usize).copied().unwrap_or(0)
+    }
+
     /// The fingerprint seen at `seq`, where somebody saw it.
     pub fn seen(&self, room: u32, seq: u32) -> Option<u32> {
         let found = *self.seen.get(room as usize)?.get((seq as usize).checked_sub(1)?)?;
@@ -169,8 +183,9 @@ impl Ledger {
             }
         }
         out.write_all(&(self.seen.len() as u32).to_le_bytes())?;
-        for (seen, top) in self.seen.iter().zip(&self.tops) {
+        for ((seen, top), told) in self.seen.iter().zip(&self.tops).zip(&self.told) {
             out.write_all(&top.to_le_bytes())?;
+            out.write_all(&told.to_le_bytes())?;
             out.write_all(&(seen.len() as u32).to_le_bytes())?;
             for fingerprint in seen {
                 out.write_all(&fingerprint.to_le_bytes())?;
@@ -203,6 +218,7 @@ impl Ledger {
         }
         for _ in 0..next()? {
             ledger.tops.push(next()?);
+            ledger.told.push(next()?);
             let seen = (0..next()?).map(|_| next()).collect::<io::Result<Vec<u32>>>()?;
             ledger.seen.push(seen);
         }
@@ -256,12 +272,14 @@ mod tests {
         }
         ledger.acked(CHUNK as u32 + 1, 4, &mut faults);
         ledger.saw(1, &entry(3, "x"), &mut faults);
+        ledger.told(0, 6);
         let path = std::env::temp_dir().join(format!("roundtable-ledger-test-{}", std::process::id()));
         ledger.save(&path).expect("a writable temporary directory");
         let read = Ledger::load(&path).expect("what was written");
         std::fs::remove_file(&path).expect("it is there");
         assert!(ledger.records().eq(read.records()));
-        assert_eq!((read.len(), read.top(1), read.top(0)), (CHUNK as u32 + 3, 4, 0));
+        assert_eq!((read.len(), read.top(1), read.top(0)), (CHUNK as u32 + 3, 4, 6));
+        assert_eq!((read.highest_told(0), read.highest_told(1)), (6, 0));
         assert_eq!((read.seen(1, 3), read.seen(1, 2)), (Some(entry(3, "x").fingerprint()), None));
     }
 }

@@ -6,6 +6,7 @@ use serde_json::{Value, json};
 
 use crate::crowd::job::{Load, Population};
 use crate::crowd::news::Totals;
+use crate::crowd::schedule;
 use crate::crowd::tally::histogram;
 use crate::report::outcome::Latency;
 use crate::stack::Parts;
@@ -45,6 +46,13 @@ impl Window {
             (Some((from, _)), Some((to, _))) => to - from,
             _ => 0.0,
         }
+    }
+
+    /// Seconds over which the counts of the load's steps go: those start and end by the schedule, not when the usage
+    /// was read.
+    fn counted_s(&self, load: &Load) -> f64 {
+        let ended = self.ended.as_ref().map_or(0.0, |&(at, _)| at);
+        (ended.min(schedule::length_s(load)) - load.warmup_s).max(0.0)
     }
 
     /// CPU seconds that a part used in the measured part of the run.
@@ -91,7 +99,7 @@ pub fn of(run: &Measured) -> (BTreeMap<String, f64>, BTreeMap<String, Latency>) 
             figures.insert(name.to_owned(), value);
         }
     };
-    let seconds = run.window.seconds();
+    let seconds = run.window.counted_s(run.load);
     let steps = || run.totals.iter().flat_map(|totals| &totals.steps);
     let count = |name: &str| run.totals.iter().filter_map(|totals| totals.counts.get(name)).sum::<u64>() as f64;
     let (due, sent): (u64, u64) = (steps().map(|step| step.due).sum(), steps().map(|step| step.sent).sum());
@@ -222,4 +230,31 @@ pub fn settings(population: &Population, load: &Load) -> BTreeMap<String, Value>
 
 fn rate(per_s: f64) -> Value {
     if per_s.is_finite() { json!(per_s) } else { json!("closed loop") }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::crowd::job::Step;
+    use crate::crowd::news::StepTotals;
+
+    #[test]
+    fn rates_are_of_the_scheduled_seconds_however_late_the_usage_was_read() {
+        let load = Load { warmup_s: 3.0, steps: vec![Step { seconds: 20.0, sends_per_s: 10.0 }], ..Load::default() };
+        let step = StepTotals { due: 200, sent: 200, acked: 200, ..StepTotals::default() };
+        let totals = [Totals { steps: vec![step], ..Totals::default() }];
+        let population = Population::default();
+        for (began, ended, per_s) in [(3.2, 23.25, Some(10.0)), (3.0, 13.0, Some(20.0)), (2.0, 2.0, None)] {
+            let window =
+                Window { began: Some((began, Usage::new())), ended: Some((ended, Usage::new())), ..Window::default() };
+            let run = Measured {
+                load: &load,
+                population: &population,
+                totals: &totals,
+                window: &window,
+                parts_changed: false,
+            };
+            assert_eq!(of(&run).0.get("acked_per_s").copied(), per_s, "{began} to {ended}");
+        }
+    }
 }

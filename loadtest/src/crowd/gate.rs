@@ -103,13 +103,22 @@ pub fn make_rooms(target: &Target, rooms: &[String], tell: &(dyn Fn(usize) + Syn
             }
             let until = Instant::now() + PATIENCE;
             let body = format!(r#"{{"id":"{room}","kind":"public"}}"#);
+            // An attempt without an answer may have made it all the same; nobody else knows this run's names.
+            let mut unknown = false;
             let trouble = loop {
                 turn += 1;
                 let at = turn % kept.len();
                 let trouble = match kept[at].call("POST", "/api/v1/rooms", Some(&token), &body) {
                     Ok((201, _)) => break None,
-                    Ok((status, body)) => format!("{status} {body}"),
-                    Err(error) => error.to_string(),
+                    Ok((409, _)) if unknown => break None,
+                    Ok((status, body)) => {
+                        unknown |= status >= 500;
+                        format!("{status} {body}")
+                    }
+                    Err(error) => {
+                        unknown = true;
+                        error.to_string()
+                    }
                 };
                 // Other servers may be up; and a target's own limits may ask for patience.
                 if Instant::now() > until || sys::stopped() {

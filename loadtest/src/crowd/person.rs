@@ -73,6 +73,8 @@ pub struct Someone {
     /// Since its stage began.
     pub since: Instant,
     pub next_server: usize,
+    /// Connections begun so far: tells the present one from an earlier one with the same number.
+    pub visits: u32,
     /// Connections that failed since the last one that came in.
     pub attempts: u32,
     /// It was live once.
@@ -104,6 +106,7 @@ impl Someone {
             stage: Stage::Away,
             since: Instant::now(),
             next_server: first_server,
+            visits: 0,
             attempts: 0,
             entered: false,
             joined: false,

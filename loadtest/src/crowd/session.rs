@@ -157,6 +157,11 @@ impl Session {
         self.ready == self.crew.len() && self.going()
     }
 
+    /// Workers that have said their last word.
+    fn told(&self) -> usize {
+        self.totals.iter().flatten().count()
+    }
+
     fn going(&self) -> bool {
         !self.interrupted && self.failed.is_none() && self.gone == 0
     }
@@ -351,7 +356,7 @@ impl Session {
         let settle_within = if incomplete.is_some() { Duration::ZERO } else { patience };
         self.crew.order(&Order::Settle(settle_within.as_secs_f64()));
         let workers = self.crew.len();
-        if begun && !self.wait_for(settle_within + GRACE, |session| session.settled == workers) {
+        if begun && !self.wait_for(settle_within + GRACE, |session| session.settled + session.gone >= workers) {
             incomplete.get_or_insert_with(|| "the load did not settle".into());
         }
         let token = Mint::new(&self.target.secret).token("lt-auditor");
@@ -368,7 +373,9 @@ impl Session {
         self.phase = "catching up";
         self.progress.phase("catching up", 0, 0);
         self.crew.order(&Order::Heads(heads, patience.as_secs_f64()));
-        if !self.wait_for(patience + GRACE * 2, |session| session.totals.iter().all(Option::is_some)) {
+        if !self.wait_for(patience + GRACE * 2, |session| session.told() + session.gone >= workers)
+            || self.told() < workers
+        {
             incomplete.get_or_insert_with(|| "the workers did not come to an end".into());
         }
         let totals: Vec<Totals> = self.totals.iter_mut().map(|totals| totals.take().unwrap_or_default()).collect();

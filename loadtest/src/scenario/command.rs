@@ -18,6 +18,9 @@ use crate::sys;
 
 /// The setting whose value is the target's; in the environment, so that it is in no list of processes.
 const SECRET: &str = "ROUNDTABLE__AUTH__JWT__SECRET";
+/// Above this a schedule is never caught up with, and times no longer fit a clock.
+const MOST_PER_S: f64 = 1e6;
+const LONGEST_S: f64 = 1e7;
 /// Connections at which a profile's objectives are looked at where no number is given.
 const PROFILE_CONNECTIONS: [usize; 4] = [100, 500, 1_000, 10_000];
 
@@ -183,19 +186,24 @@ impl Options {
             answer_within_s: self.answer_within,
             patience_s: self.patience,
         };
+        let lasts = |seconds: f64| (0.0..=LONGEST_S).contains(&seconds);
         for (name, good, allowed) in [
             ("--connections", size.connections <= 1_000_000, "at most 1000000"),
             ("--connections", self.connections != Some(0), "at least 1"),
             ("--rooms", !self.rooms.contains(&0) && self.rooms.iter().all(|&n| n <= 100_000), "1 to 100000"),
-            ("--rate", self.rate.is_none_or(|rate| (0.0..=1e6).contains(&rate)), "0 to 1000000"),
-            ("--seconds", size.seconds.is_finite() && size.seconds > 0.0, "more than 0"),
-            ("--warmup", size.warmup_s.is_finite() && size.warmup_s >= 0.0, "0 or more"),
+            ("--rate", self.rate.is_none_or(|rate| (0.0..=MOST_PER_S).contains(&rate)), "0 to 1000000"),
+            ("--seconds", lasts(size.seconds) && size.seconds > 0.0, "more than 0, at most 10000000"),
+            ("--warmup", lasts(size.warmup_s), "0 to 10000000"),
             ("--text-bytes", (18..=16_000).contains(&size.text_bytes), "18 to 16000"),
             ("--window", (1..=65_536).contains(&size.window), "1 to 65536"),
-            ("--http-rate", (0.0..=1e5).contains(&size.http_per_s), "0 to 100000"),
+            ("--http-rate", (0.0..=MOST_PER_S).contains(&size.http_per_s), "0 to 1000000"),
             ("--until-p99-ms", self.until_p99_ms > 0.0, "more than 0"),
-            ("--answer-within", size.answer_within_s.is_finite() && size.answer_within_s > 0.0, "more than 0"),
-            ("--patience", size.patience_s.is_finite() && size.patience_s > 0.0, "more than 0"),
+            (
+                "--answer-within",
+                lasts(size.answer_within_s) && size.answer_within_s > 0.0,
+                "more than 0, at most 10000000",
+            ),
+            ("--patience", lasts(size.patience_s) && size.patience_s > 0.0, "more than 0, at most 10000000"),
         ] {
             if !good {
                 return Err(Fail::Setup(format!("{name} must be {allowed}")));

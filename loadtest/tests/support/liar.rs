@@ -1,7 +1,7 @@
 //! A server that speaks as much of the protocol as a run needs and can be told to lie in one way. It keeps its rooms in
 //! memory; told no lie it is honest, so that a run against it is a check of the checker and of nothing else.
 
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 use std::io::{ErrorKind, Read, Write};
 use std::net::{SocketAddr, TcpListener, TcpStream};
 use std::sync::mpsc::{self, Receiver, Sender};
@@ -39,6 +39,20 @@ pub enum Lie {
     Disagreeing,
     /// Gives a repeated message a new seq.
     NotIdempotent,
+    /// Acks a message by the name of another one.
+    AckOfAnother,
+    /// Shows one reader nothing more, and tells a head of 0 to whoever asks.
+    Deaf,
+    /// Tells newcomers a head that is far ahead, and shows them nothing.
+    HeadAhead,
+    /// Forgets who is a member.
+    MemberForgotten,
+    /// Refuses a message that it has.
+    RepeatRefused,
+    /// Answers a `before` page with nothing.
+    EmptyPages,
+    /// Makes a room and does not answer; nothing else is wrong.
+    RoomUnanswered,
     /// Refuses every token.
     TokenRefused,
     /// Takes connections and never says a word.
@@ -69,6 +83,8 @@ struct State {
     first_send: Option<Instant>,
     connections: usize,
     users: HashMap<usize, String>,
+    /// Bodies of the requests for rooms so far.
+    posted: HashSet<String>,
 }
 
 /// Serves on a free port for as long as the test process lives.
@@ -81,6 +97,7 @@ pub fn start(lie: Lie) -> SocketAddr {
         first_send: None,
         connections: 0,
         users: HashMap::new(),
+        posted: HashSet::new(),
     }));
     thread::spawn(move || {
         for socket in listener.incoming().flatten() {
@@ -110,7 +127,12 @@ fn serve(mut socket: TcpStream, state: &Mutex<State>) {
     }
     while socket.peek(&mut start).is_ok_and(|n| n < 4 && n > 0) {}
     if lie == Lie::NoWebSocket || &start == b"POST" {
-        let status = if lie == Lie::NoWebSocket { "404 Not Found" } else { "201 Created" };
+        let status = |body: &str| match lie {
+            Lie::NoWebSocket => Some("404 Not Found"),
+            Lie::RoomUnanswered if lock(state).posted.insert(body.to_owned()) => None,
+            Lie::RoomUnanswered => Some("409 Conflict"),
+            _ => Some("201 Created"),
+        };
         return answer_http(&mut socket, status);
     }
     #[allow(clippy::result_large_err)]
@@ -160,8 +182,8 @@ fn converse(
     }
 }
 
-/// Reads a request and its body, and answers it; keeps the connection.
-fn answer_http(socket: &mut TcpStream, status: &str) {
+/// Reads requests with their bodies, and answers each with a status; ends the connection where there is none.
+fn answer_http(socket: &mut TcpStream, status: impl Fn(&str) -> Option<&'static str>) {
     let mut bytes = Vec::new();
     let mut piece = [0; 4096];
     while let Ok(n) = socket.read(&mut piece) {
@@ -175,6 +197,7 @@ fn answer_http(socket: &mut TcpStream, status: &str) {
         if body.len() < length.unwrap_or(0) {
             continue;
         }
+        let Some(status) = status(body) else { return };
         bytes.clear();
         if socket.write_all(format!("HTTP/1.1 {status}\r\nContent-Length: 0\r\n\r\n").as_bytes()).is_err() {
             return;
@@ -201,9 +224,18 @@ fn request_of(state: &mut State, number: usize, request: &Value, tell: &Sender<V
             answer(json!({"type": "welcome", "reconnect": {"jitter_ms": 100, "backoff_max_ms": 1000}}));
         }
         "subscribe" => {
-            let head = room.log.len();
+            let head = if lie == Lie::HeadAhead { 1_000_000 } else { room.log.len() };
             answer(json!({"type": "subscribed", "room": name, "head": head, "verdict": "live"}));
-            room.readers.push((number, tell.clone()));
+            let missed: Vec<&Value> = match request["after"].as_u64() {
+                Some(after) => room.log.iter().filter(|entry| entry["seq"].as_u64() > Some(after)).collect(),
+                None => Vec::new(),
+            };
+            if !missed.is_empty() {
+                let _ = tell.send(json!({"type": "events", "room": name, "events": missed}));
+            }
+            if lie != Lie::HeadAhead {
+                room.readers.push((number, tell.clone()));
+            }
         }
         "send" => {
             state.first_send.get_or_insert_with(Instant::now);
@@ -219,7 +251,20 @@ fn request_of(state: &mut State, number: usize, request: &Value, tell: &Sender<V
                 Some(after) => {
                     log.iter().filter(|entry| entry["seq"].as_u64() > Some(after)).take(limit).cloned().collect()
                 }
-                None => log.iter().rev().take(limit).rev().cloned().collect(),
+                None if lie == Lie::Deaf => Vec::new(),
+                None => {
+                    let before = request["before"].as_u64().unwrap_or(u64::MAX);
+                    let limit = if lie == Lie::EmptyPages && before != u64::MAX { 0 } else { limit };
+                    let mut page: Vec<Value> = log
+                        .iter()
+                        .rev()
+                        .filter(|entry| entry["seq"].as_u64() < Some(before))
+                        .take(limit)
+                        .cloned()
+                        .collect();
+                    page.reverse();
+                    page
+                }
             };
             let last = page.last().map_or(0, |entry| entry["seq"].as_u64().unwrap_or(0));
             let more = log.iter().any(|entry| entry["seq"].as_u64() > Some(last)) && request.get("after").is_some();
@@ -238,16 +283,27 @@ fn user_of(token: &str) -> String {
 
 fn send(room: &mut Room, lie: Lie, name: &str, request: &Value, tell: &Sender<Value>) {
     let id = request["id"].as_str().unwrap_or_default().to_owned();
+    let refuse = |code: &str| {
+        let frame = json!({"type": "error", "ref": request["ref"], "code": code, "message": "", "retryable": false});
+        let _ = tell.send(frame);
+    };
+    if room.seqs.contains_key(&id) && lie == Lie::RepeatRefused {
+        return refuse("conflict");
+    }
+    if room.sends > 0 && room.sends.is_multiple_of(EVERY) && lie == Lie::MemberForgotten {
+        room.sends += 1;
+        return refuse("forbidden");
+    }
     if let Some(&seq) = room.seqs.get(&id) {
         let seq = if lie == Lie::NotIdempotent { seq + 1 } else { seq };
-        let _ = tell.send(json!({"type": "sent", "ref": request["ref"], "id": id, "seq": seq, "duplicate": true}));
+        let _ = tell.send(sent(request, name, &id, seq, true));
         return;
     }
     room.sends += 1;
     let lies = room.sends.is_multiple_of(EVERY);
     if lies && lie == Lie::Lost {
-        let seq = room.log.len() + 1;
-        let _ = tell.send(json!({"type": "sent", "ref": request["ref"], "id": id, "seq": seq, "duplicate": false}));
+        let seq = room.log.len() as u64 + 1;
+        let _ = tell.send(sent(request, name, &id, seq, false));
         return;
     }
     if lies && lie == Lie::Invented {
@@ -282,7 +338,12 @@ fn store(room: &mut Room, lie: Lie, lies: bool, name: &str, request: &Value, tel
         Lie::Altered if lies => room.log[seq as usize - 1]["text"] = json!("t=1;another text"),
         _ => {}
     }
-    let _ = tell.send(json!({"type": "sent", "ref": request["ref"], "id": id, "seq": seq, "duplicate": false}));
+    let id = if lies && lie == Lie::AckOfAnother { "another" } else { id };
+    let _ = tell.send(sent(request, name, id, seq, false));
+}
+
+fn sent(request: &Value, room: &str, id: &str, seq: u64, duplicate: bool) -> Value {
+    json!({"type": "sent", "ref": request["ref"], "room": room, "id": id, "seq": seq, "duplicate": duplicate})
 }
 
 /// Puts an entry into the log and before everybody's eyes.
@@ -291,6 +352,9 @@ fn show(room: &mut Room, lie: Lie, lies: bool, name: &str, entry: &Value) {
     for (place, (_, reader)) in room.readers.iter().enumerate() {
         let chosen = lies && place == 0;
         let mut frame = json!({"type": "events", "room": name, "events": [entry]});
+        if lie == Lie::Deaf && place == 0 && entry["seq"].as_u64() > Some(EVERY as u64) {
+            continue;
+        }
         if chosen && lie == Lie::Skipped {
             continue;
         }

@@ -37,6 +37,7 @@ impl Player {
         let server = servers[someone.next_server % servers.len()];
         let conn = fleet.connect(&Door::roundtable(server))?;
         someone.conn = Some(conn);
+        someone.visits = someone.visits.wrapping_add(1);
         someone.stage = Stage::Greeting;
         someone.since = Instant::now();
         if self.by_conn.len() <= conn {
@@ -138,10 +139,11 @@ impl Player {
     pub(super) fn subscribed(&mut self, fleet: &mut Fleet, person: usize, cursor: usize, json: &[u8], now: Instant) {
         let someone = &mut self.people[person];
         let Some(cursor_now) = someone.cursors.get_mut(cursor) else { return };
-        let Some(head) = wire::number(json, &wire::HEAD).map(|head| head as u32) else {
+        let Some(head) = wire::number(json, &wire::HEAD).and_then(|head| u32::try_from(head).ok()) else {
             return self.tally.error("subscribed_without_head");
         };
         cursor_now.goal = head;
+        self.ledger.told(cursor_now.room, head);
         match cursor_now.seen {
             None => cursor_now.seen = Some(head),
             Some(seen) if head < seen => {

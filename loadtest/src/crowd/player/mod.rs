@@ -59,8 +59,8 @@ enum Wake {
     Connect,
     /// A message that was refused for now.
     Resend(u32),
-    /// Any other request that was refused for now, on this connection.
-    AskAgain(u64, usize),
+    /// Any other request that was refused for now, on the connection of this visit.
+    AskAgain(u64, u32),
 }
 
 /// How far a run is.
@@ -74,8 +74,17 @@ pub enum Phase {
     Finishing,
 }
 
-/// The `history` requests of the schedule that wait for an answer: person and due time, by a number of their own.
-type Pages = HashMap<u64, u64, FixedState>;
+/// A `history` request of the schedule that waits for its answer.
+#[derive(Clone, Copy, Debug)]
+struct Page {
+    due_ns: u64,
+    room: u32,
+    /// Entries below this were asked for; whoever asked has seen them all.
+    before: u32,
+}
+
+/// By a number of their own.
+type Pages = HashMap<u64, Page, FixedState>;
 
 pub struct Player {
     job: Job,

@@ -40,6 +40,10 @@ impl Player {
             self.probes = Some(0);
         }
         self.heads = heads;
+        // A head that is told too low must excuse nobody: what one client knows, all have to see.
+        for (room, head) in self.heads.iter_mut().enumerate() {
+            *head = self.ledger.top(room as u32).max(*head);
+        }
         self.finish_until = Some(Instant::now() + within);
     }
 
@@ -77,8 +81,8 @@ impl Player {
             match what {
                 Wake::Connect => self.connect(fleet, person)?,
                 Wake::Resend(message) => self.resend(fleet, person, message),
-                Wake::AskAgain(number, conn) => {
-                    if self.people[person].conn == Some(conn) {
+                Wake::AskAgain(number, visit) => {
+                    if self.people[person].visits == visit {
                         self.ask(fleet, person, number);
                     }
                 }

@@ -6,6 +6,7 @@ use std::time::{Duration, Instant};
 use crate::checker::entry::text_hash;
 use crate::checker::faults::Kind;
 use crate::checker::ledger::REFUSED;
+use crate::crowd::names;
 use crate::crowd::person::{Due, Pending};
 use crate::crowd::player::{Ask, Phase, Player, Wake};
 use crate::crowd::schedule;
@@ -37,6 +38,8 @@ impl Player {
     /// A message is due in `room`: by a member who can send now, else by one who has to wait.
     pub(super) fn due(&mut self, fleet: &mut Fleet, room: u32, due_ns: u64) {
         if self.waiting >= MOST_WAITING {
+            // It was due all the same: it belongs to the backlog.
+            self.tally.due(self.step_at(due_ns));
             return self.tally.error("not_offered");
         }
         let members = &self.members[room as usize];
@@ -121,9 +124,13 @@ impl Player {
     }
 
     pub(super) fn sent(&mut self, fleet: &mut Fleet, person: usize, message: u32, json: &[u8], now: Instant) {
-        let Some(seq) = wire::number(json, &wire::SEQ).map(|seq| seq as u32) else {
+        let Some(seq) = wire::number(json, &wire::SEQ).and_then(|seq| u32::try_from(seq).ok()) else {
             return self.tally.error("sent_without_seq");
         };
+        if !self.answers(person, message, json) {
+            let what = String::from_utf8_lossy(json).into_owned();
+            return self.faults.add(Kind::Invented, || format!("an ack of something else than was asked for: {what}"));
+        }
         self.ledger.acked(message, seq, &mut self.faults);
         // A second ack, after a repeat, only has to say the same.
         let Some(pending) = self.people[person].take_pending(message) else { return };
@@ -134,6 +141,16 @@ impl Player {
         self.tally.acked(self.step_at(now_ns), self.step_at(pending.due_ns), due_s, wait);
         self.send_queued(fleet, person);
         self.refill(fleet, person);
+    }
+
+    /// Whether a `sent` names the message that its `ref` stands for, and came to whoever sent that.
+    fn answers(&self, person: usize, message: u32, json: &[u8]) -> bool {
+        self.ledger.get(message).is_some_and(|record| {
+            record.sender == self.people[person].number
+                && self.room_in(json) == Some(record.room)
+                && wire::string(json, &wire::ID).and_then(|id| names::message_of(&self.job.nonce, id))
+                    == Some((self.job.worker, message))
+        })
     }
 
     /// An `error` frame.
@@ -161,20 +178,35 @@ impl Player {
                 } else if self.people[person].take_pending(message).is_some() {
                     self.waiting -= 1;
                     self.tally.count("refused");
+                    // Everybody sends where it has joined, and a membership is durable.
+                    if matches!(code.as_str(), "forbidden" | "not_found" | "conflict") {
+                        let text = String::from_utf8_lossy(json).into_owned();
+                        let number = self.people[person].number;
+                        self.faults.add(Kind::Forgotten, || {
+                            format!("person {number} is a member, yet its message {message} was refused: {text}")
+                        });
+                    }
                     if let Some(record) = self.ledger.get_mut(message) {
                         record.flags |= REFUSED;
                     }
                     self.send_queued(fleet, person);
                 }
             }
-            Some((Ask::Probe, _)) => self.probes = self.probes.map(|left| left.saturating_sub(1)),
+            Some((Ask::Probe, message)) => {
+                self.probes = self.probes.map(|left| left.saturating_sub(1));
+                if !retryable {
+                    let text = String::from_utf8_lossy(json).into_owned();
+                    self.faults.add(Kind::Forgotten, || {
+                        format!("message {message}, acked before, was sent again and refused: {text}")
+                    });
+                }
+            }
             Some((Ask::History, page)) => {
                 self.pages.remove(&page);
             }
             Some((ask, n)) if retryable => {
-                if let Some(conn) = self.people[person].conn {
-                    self.wake(again, person, Wake::AskAgain(ask.number(n), conn));
-                }
+                let visit = self.people[person].visits;
+                self.wake(again, person, Wake::AskAgain(ask.number(n), visit));
             }
             Some((ask, _)) => {
                 let text = String::from_utf8_lossy(json).into_owned();
@@ -226,12 +258,12 @@ impl Player {
         }
     }
 
-    pub(super) fn probed(&mut self, _person: usize, message: u32, json: &[u8]) {
+    pub(super) fn probed(&mut self, person: usize, message: u32, json: &[u8]) {
         self.probes = self.probes.map(|left| left.saturating_sub(1));
         self.tally.count("probes");
         let before = self.ledger.get(message).map_or(0, |record| record.seq);
-        let seq = wire::number(json, &wire::SEQ).unwrap_or(0) as u32;
-        if seq != before || wire::DUPLICATE.find(json).is_none() {
+        let seq = wire::number(json, &wire::SEQ).unwrap_or(0);
+        if seq != u64::from(before) || !self.answers(person, message, json) || wire::DUPLICATE.find(json).is_none() {
             let what = String::from_utf8_lossy(json).into_owned();
             self.faults.add(Kind::Repeated, || {
                 format!("message {message}, acked at {before}, was sent again and answered with {what}")

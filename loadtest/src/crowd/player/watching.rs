@@ -4,7 +4,7 @@ use std::time::{Duration, Instant};
 
 use crate::checker::entry;
 use crate::checker::faults::Kind;
-use crate::crowd::player::{Ask, Player};
+use crate::crowd::player::{Ask, Page, Player};
 use crate::net::fleet::Fleet;
 
 impl Player {
@@ -61,7 +61,7 @@ impl Player {
         let before = hole.after;
         let (faults, ledger, tally, check) = (&mut self.faults, &mut self.ledger, &mut self.tally, self.job.check);
         let name = &self.job.rooms[room as usize];
-        entry::visit(json, |entry| {
+        let whole = entry::visit(json, |entry| {
             if entry.seq > hole.until {
                 return;
             }
@@ -75,6 +75,9 @@ impl Player {
             }
             tally.observed += 1;
         });
+        if !whole {
+            faults.add(Kind::Invented, || format!("{name}: a page of history that can't be read"));
+        }
         let done = hole.after >= hole.until;
         if hole.after == before && !done {
             let until = hole.until;
@@ -96,23 +99,25 @@ impl Player {
         let cursor = &someone.cursors[self.chance.usize(0..someone.cursors.len())];
         let (room, seen) = (&self.job.rooms[cursor.room as usize], cursor.seen.unwrap_or(0));
         let number = Ask::History.number(self.next_page);
-        self.pages.insert(self.next_page, due_ns);
-        self.next_page += 1;
         let before = if seen > 0 { self.chance.u32(1..=seen) } else { 1 };
+        self.pages.insert(self.next_page, Page { due_ns, room: cursor.room, before });
+        self.next_page += 1;
         let json = format!(r#"{{"type":"history","ref":{number},"room":"{room}","before":{before},"limit":50}}"#);
         fleet.send(conn, json.as_bytes());
     }
 
     pub(super) fn history_page(&mut self, page: u64, json: &[u8], now: Instant) {
         let now_ns = self.ns(now);
-        if let Some(due_ns) = self.pages.remove(&page) {
-            self.tally.took("history", Duration::from_nanos(now_ns.saturating_sub(due_ns)));
+        // Without one it was given up already.
+        let Some(Page { due_ns, room, before }) = self.pages.remove(&page) else { return };
+        self.tally.took("history", Duration::from_nanos(now_ns.saturating_sub(due_ns)));
+        if self.room_in(json) != Some(room) {
+            return self.faults.add(Kind::Invented, || "a page of another room's history than was asked for".into());
         }
-        let Some(room) = self.room_in(json) else { return self.tally.error("history_of_no_room") };
         let name = &self.job.rooms[room as usize];
         let (faults, ledger, check) = (&mut self.faults, &mut self.ledger, self.job.check);
         let mut last = 0;
-        entry::visit(json, |entry| {
+        let whole = entry::visit(json, |entry| {
             if last != 0 && entry.seq != last + 1 {
                 let (seq, after) = (entry.seq, last);
                 faults.add(Kind::Gap, || format!("{name}: a page of history has {seq} after {after}"));
@@ -122,6 +127,11 @@ impl Player {
                 ledger.saw(room, &entry, faults);
             }
         });
+        if !whole {
+            faults.add(Kind::Invented, || format!("{name}: a page of history that can't be read"));
+        } else if last + 1 != before {
+            faults.add(Kind::Gap, || format!("{name}: the page of history before {before} ends with {last}"));
+        }
     }
 
     /// Whether every watcher has everything up to the heads asked for; faults for those who don't when time is up.
@@ -151,7 +161,7 @@ impl Player {
     pub(super) fn forget_late_pages(&mut self, now: Instant) {
         let oldest = self.ns(now).saturating_sub(60_000_000_000);
         let before = self.pages.len();
-        self.pages.retain(|_, due_ns| *due_ns > oldest);
+        self.pages.retain(|_, page| page.due_ns > oldest);
         self.tally.count_n("history_unanswered", (before - self.pages.len()) as u64);
     }
 }
