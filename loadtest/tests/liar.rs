@@ -105,6 +105,11 @@ fn readers_who_see_different_texts_are_caught() {
 }
 
 #[test]
+fn a_send_that_is_never_answered_is_caught() {
+    is_caught(Lie::Mute, "behind");
+}
+
+#[test]
 fn a_second_seq_for_the_same_id_is_caught() {
     is_caught(Lie::NotIdempotent, "repeated");
 }

@@ -20,6 +20,8 @@ pub const REFUSED: u32 = 4;
 /// Used by the judge: it was found in the history.
 pub const FOUND: u32 = 8;
 
+/// Seqs that may be missing before an entry that is seen: a reader is reset long before.
+const FARTHEST: usize = 1 << 20;
 /// Records kept together; a ledger grows by this many at a time, never by copying.
 const CHUNK: usize = 1 << 16;
 
@@ -131,7 +133,7 @@ impl Ledger {
         let fingerprint = entry.fingerprint();
         let seen = &mut self.seen[room as usize];
         // A seq far past everything known is a lie of its own; memory must not follow it.
-        if entry.seq == 0 || entry.seq as usize > seen.len() + (1 << 24) {
+        if entry.seq == 0 || entry.seq as usize > seen.len() + FARTHEST {
             let seq = entry.seq;
             return faults.add(Kind::Invented, || format!("room {room}: an entry with seq {seq}"));
         }

@@ -104,7 +104,8 @@ pub fn of(run: &Measured) -> (BTreeMap<String, f64>, BTreeMap<String, Latency>) 
     let count = |name: &str| run.totals.iter().filter_map(|totals| totals.counts.get(name)).sum::<u64>() as f64;
     let (due, sent): (u64, u64) = (steps().map(|step| step.due).sum(), steps().map(|step| step.sent).sum());
     let acked: u64 = steps().map(|step| step.acked).sum();
-    let answered: u64 = latencies.get("ack").map_or(0, |ack| ack.count);
+    let unanswered: u64 = steps().map(|step| step.unanswered).sum();
+    let answered = latencies.get("ack").map_or(0, |ack| ack.count).saturating_sub(unanswered);
     let delivered: u64 = steps().map(|step| step.delivered).sum();
     let frames: u64 = steps().map(|step| step.frames).sum();
     let connections = run.population.people.len() as f64;
@@ -122,7 +123,7 @@ pub fn of(run: &Measured) -> (BTreeMap<String, f64>, BTreeMap<String, Latency>) 
         put("acked_per_s", acked as f64 / seconds);
         put("success_pct", 100.0 * answered as f64 / due as f64);
     }
-    let requests = due as f64 + count("http_requests") + count("probes");
+    let requests = count("sends_due") + count("http_requests") + count("probes");
     if requests > 0.0 {
         put("errors_pct", 100.0 * count("errors") / requests);
     }

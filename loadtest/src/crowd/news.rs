@@ -98,6 +98,8 @@ pub struct StepTotals {
     pub due: u64,
     pub sent: u64,
     pub acked: u64,
+    /// Given up at the end; their waits are among those of the acks.
+    pub unanswered: u64,
     pub delivered: u64,
     pub frames: u64,
     pub ack: Sparse,

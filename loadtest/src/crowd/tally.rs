@@ -28,6 +28,8 @@ pub struct Tally {
     latencies: BTreeMap<&'static str, Histogram<u64>>,
     counts: BTreeMap<String, u64>,
     pub observed: u64,
+    /// Over the whole run, warm-up included.
+    sends_due: u64,
 }
 
 fn micros(wait: Duration) -> u64 {
@@ -46,6 +48,7 @@ impl Tally {
             latencies: BTreeMap::new(),
             counts: BTreeMap::new(),
             observed: 0,
+            sends_due: 0,
         }
     }
 
@@ -55,6 +58,7 @@ impl Tally {
 
     /// A message was due in `step`.
     pub fn due(&mut self, step: Option<usize>) {
+        self.sends_due += 1;
         if let Some(step) = self.step(step) {
             step.totals.due += 1;
         }
@@ -80,6 +84,17 @@ impl Tally {
         }
         if let Some(step) = self.step(due) {
             step.ack.saturating_record(wait);
+        }
+    }
+
+    /// A message was given up that had waited so long: slower than any that was acked, not absent.
+    pub fn unanswered(&mut self, due: Option<usize>, due_s: f64, wait: Duration) {
+        let wait = micros(wait);
+        let longest = self.waits.entry(due_s.max(0.0) as u32).or_default();
+        *longest = wait.max(*longest);
+        if let Some(step) = self.step(due) {
+            step.ack.saturating_record(wait);
+            step.totals.unanswered += 1;
         }
     }
 
@@ -154,6 +169,8 @@ impl Tally {
     }
 
     pub fn counts(&self) -> BTreeMap<String, u64> {
-        self.counts.clone()
+        let mut counts = self.counts.clone();
+        counts.insert("sends_due".into(), self.sends_due);
+        counts
     }
 }

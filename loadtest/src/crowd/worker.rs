@@ -59,7 +59,7 @@ pub fn run() -> Result<()> {
                 web = start_web(&job, begin_ns);
             }
             Ok(Order::Settle(within_s)) => player.settle(Duration::from_secs_f64(within_s)),
-            Ok(Order::Heads(heads, within_s)) => player.finish(heads, Duration::from_secs_f64(within_s)),
+            Ok(Order::Heads(heads, within_s)) => player.finish(&mut fleet, heads, Duration::from_secs_f64(within_s)),
             Err(TryRecvError::Empty) => {}
             // The conductor is gone.
             Err(TryRecvError::Disconnected) => return Ok(()),
@@ -77,6 +77,7 @@ pub fn run() -> Result<()> {
         if player.settled(now) && !told {
             told = true;
             web = None;
+            player.give_up_unanswered(now);
             tell(&News::Live(Box::new(player.interval())))?;
             tell(&News::Settled { unanswered: player.unanswered() })?;
         }

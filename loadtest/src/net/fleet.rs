@@ -354,7 +354,11 @@ impl Fleet {
             }
             match (head.opcode, head.last) {
                 (wire::TEXT, true) => scenario.frame(self, number, payload)?,
-                (wire::TEXT | wire::CONTINUATION, last) => self.fragment(scenario, number, payload, last)?,
+                (wire::TEXT | wire::CONTINUATION, last) => {
+                    if let Err(why) = self.fragment(scenario, number, payload, last)? {
+                        return Ok(Err(why));
+                    }
+                }
                 (wire::PING, _) => self.queue(number, wire::PONG, payload),
                 (wire::PONG, _) => {}
                 (wire::CLOSE, _) => {
@@ -368,14 +372,23 @@ impl Fleet {
         Ok(Ok(used))
     }
 
-    fn fragment(&mut self, scenario: &mut impl Scenario, number: usize, payload: &[u8], last: bool) -> Result<()> {
-        let Some(conn) = &mut self.conns[number] else { return Ok(()) };
-        conn.fragments.extend_from_slice(payload);
-        if !last {
-            return Ok(());
+    fn fragment(
+        &mut self,
+        scenario: &mut impl Scenario,
+        number: usize,
+        payload: &[u8],
+        last: bool,
+    ) -> Result<std::result::Result<(), Lost>> {
+        let Some(conn) = &mut self.conns[number] else { return Ok(Ok(())) };
+        if conn.fragments.len() + payload.len() > MOST_FRAME_BYTES {
+            return Ok(Err(Lost::Broken("a message of more than 64 MiB".into())));
         }
-        let whole = std::mem::take(&mut conn.fragments);
-        scenario.frame(self, number, &whole)
+        conn.fragments.extend_from_slice(payload);
+        if last {
+            let whole = std::mem::take(&mut conn.fragments);
+            scenario.frame(self, number, &whole)?;
+        }
+        Ok(Ok(()))
     }
 
     fn stage(&self, number: usize) -> Option<Stage> {

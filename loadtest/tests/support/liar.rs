@@ -37,6 +37,8 @@ pub enum Lie {
     Skipped,
     /// Shows one reader another text.
     Disagreeing,
+    /// Never answers some message, however often it is sent.
+    Mute,
     /// Gives a repeated message a new seq.
     NotIdempotent,
     /// Acks a message by the name of another one.
@@ -301,6 +303,9 @@ fn send(room: &mut Room, lie: Lie, name: &str, request: &Value, tell: &Sender<Va
     }
     room.sends += 1;
     let lies = room.sends.is_multiple_of(EVERY);
+    if lies && lie == Lie::Mute {
+        return;
+    }
     if lies && lie == Lie::Lost {
         let seq = room.log.len() as u64 + 1;
         let _ = tell.send(sent(request, name, &id, seq, false));

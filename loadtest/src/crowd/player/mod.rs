@@ -131,6 +131,8 @@ pub struct Player {
     last_scan: Instant,
     failed: Option<String>,
     settle_until: Option<Instant>,
+    /// Whether settling was given any time.
+    settle_had_time: bool,
     heads: Vec<u32>,
     finish_until: Option<Instant>,
     /// Messages sent once more at the end, to hear the same seq again: `None` until then.
@@ -205,6 +207,7 @@ impl Player {
             last_scan: now,
             failed: None,
             settle_until: None,
+            settle_had_time: false,
             heads: Vec::new(),
             finish_until: None,
             probes: None,

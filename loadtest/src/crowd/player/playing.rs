@@ -2,6 +2,7 @@
 
 use std::time::{Duration, Instant};
 
+use crate::checker::faults::Kind;
 use crate::crowd::person::Stage;
 use crate::crowd::player::{Phase, Player, Wake};
 use crate::crowd::schedule;
@@ -25,6 +26,7 @@ impl Player {
     /// No new messages from now on; those that are due are still sent.
     pub fn settle(&mut self, within: Duration) {
         self.phase = Phase::Settling;
+        self.settle_had_time = !within.is_zero();
         self.settle_until = Some(Instant::now() + within);
     }
 
@@ -34,10 +36,12 @@ impl Player {
     }
 
     /// Everybody is to come to these heads (by room).
-    pub fn finish(&mut self, heads: Vec<u32>, within: Duration) {
+    pub fn finish(&mut self, fleet: &mut Fleet, heads: Vec<u32>, within: Duration) {
         self.phase = Phase::Finishing;
         if heads.is_empty() {
             self.probes = Some(0);
+        } else if self.job.target.servers.len() > 1 {
+            self.move_on(fleet);
         }
         self.heads = heads;
         // A head that is told too low must excuse nobody: what one client knows, all have to see.
@@ -45,6 +49,34 @@ impl Player {
             *head = self.ledger.top(room as u32).max(*head);
         }
         self.finish_until = Some(Instant::now() + within);
+    }
+
+    /// Sends those whose messages will be asked for once more to the next server, so that another node has to know them.
+    fn move_on(&mut self, fleet: &mut Fleet) {
+        let now = Instant::now();
+        for (person, _) in self.probed_messages(PROBES) {
+            if self.people[person].live() {
+                self.people[person].on_leave = true;
+                self.comes_back(fleet, person, now);
+            }
+        }
+    }
+
+    /// Time to get everything answered is over. What is not counts with the time that it has waited, and where there was
+    /// time at all it is a fault: an outage had ended, or there was none.
+    pub fn give_up_unanswered(&mut self, now: Instant) {
+        let now_ns = self.ns(now);
+        let had_time = self.settle_had_time;
+        for place in 0..self.people.len() {
+            for due_ns in self.people[place].pending.iter().map(|pending| pending.due_ns).collect::<Vec<_>>() {
+                let wait = Duration::from_nanos(now_ns.saturating_sub(due_ns));
+                self.tally.unanswered(self.step_at(due_ns), self.second(due_ns), wait);
+            }
+            let (unanswered, number) = (self.people[place].pending.len(), self.people[place].number);
+            if unanswered > 0 && had_time {
+                self.faults.add(Kind::Behind, || format!("person {number}: {unanswered} sends were never answered"));
+            }
+        }
     }
 
     /// Everybody is at the heads and the probes are answered, or time is up; faults are noted then.
@@ -56,7 +88,8 @@ impl Player {
         match self.probes {
             Some(0) => true,
             Some(left) if time_is_up => {
-                self.tally.count_n("probes_unanswered", left);
+                self.faults
+                    .add(Kind::Behind, || format!("{left} messages that were sent again at the end got no answer"));
                 true
             }
             Some(_) => false,

@@ -234,15 +234,25 @@ impl Player {
         self.transmit(fleet, person, pending);
     }
 
-    /// Sends acked messages once more: their answer must be the same seq.
-    pub(super) fn probe(&mut self, fleet: &mut Fleet, most: u32) {
+    /// Acked messages to be sent once more, at most so many, spread over all: who sent them, and their numbers.
+    pub(super) fn probed_messages(&self, most: u32) -> Vec<(usize, u32)> {
         let step = (self.ledger.len() / most).max(1);
         let by_number = |number: u32| self.people.iter().position(|someone| someone.number == number);
+        let messages = (0..self.ledger.len()).step_by(step as usize).take(most as usize);
+        let acked = messages.filter_map(|message| Some((message, self.ledger.get(message)?)));
+        acked
+            .filter(|(_, record)| record.seq != 0)
+            .filter_map(|(message, record)| Some((by_number(record.sender)?, message)))
+            .collect()
+    }
+
+    /// Sends acked messages once more: their answer must be the same seq.
+    pub(super) fn probe(&mut self, fleet: &mut Fleet, most: u32) {
         let mut asks = Vec::new();
-        for message in (0..self.ledger.len()).step_by(step as usize).take(most as usize) {
-            let Some(record) = self.ledger.get(message).filter(|record| record.seq != 0) else { continue };
-            if let Some(person) = by_number(record.sender)
-                && let Some(conn) = self.people[person].conn.filter(|_| self.people[person].live())
+        for (person, message) in self.probed_messages(most) {
+            let someone = &self.people[person];
+            if let Some(conn) = someone.conn.filter(|_| someone.live())
+                && let Some(record) = self.ledger.get(message)
             {
                 asks.push((conn, message, record.room));
             }
