@@ -12,14 +12,18 @@ use crate::ids::Seq;
 pub struct Ring<E> {
     entries: VecDeque<(E, usize)>,
     head: Seq,
-    bytes: usize,
+    /// What the entries kept take in memory.
+    footprint: usize,
     max_entries: usize,
-    max_bytes: usize,
+    max_footprint: usize,
+    footprint_of: fn(usize) -> usize,
 }
 
 impl<E: Clone> Ring<E> {
-    pub fn new(max_entries: usize, max_bytes: usize) -> Self {
-        Self { entries: VecDeque::new(), head: 0, bytes: 0, max_entries, max_bytes }
+    /// Keeps at most `max_entries` and `max_footprint` bytes of memory, but always the newest entry. `footprint_of` tells
+    /// what an entry of so many bytes takes in memory.
+    pub fn new(max_entries: usize, max_footprint: usize, footprint_of: fn(usize) -> usize) -> Self {
+        Self { entries: VecDeque::new(), head: 0, footprint: 0, max_entries, max_footprint, footprint_of }
     }
 
     /// `seq` of the newest entry of the log, kept or not.
@@ -35,11 +39,11 @@ impl<E: Clone> Ring<E> {
     /// Appends the entry with `seq == head + 1`, of `bytes` in size; drops the oldest ones over the bounds.
     pub fn push(&mut self, entry: E, bytes: usize) {
         self.head += 1;
-        self.bytes += bytes;
+        self.footprint += (self.footprint_of)(bytes);
         self.entries.push_back((entry, bytes));
-        while self.entries.len() > self.max_entries || (self.bytes > self.max_bytes && self.entries.len() > 1) {
+        while self.entries.len() > self.max_entries || (self.footprint > self.max_footprint && self.entries.len() > 1) {
             if let Some((_, dropped)) = self.entries.pop_front() {
-                self.bytes -= dropped;
+                self.footprint -= (self.footprint_of)(dropped);
             }
         }
     }
@@ -47,7 +51,7 @@ impl<E: Clone> Ring<E> {
     /// Forgets everything and stands at `head`.
     pub fn clear_to(&mut self, head: Seq) {
         self.entries.clear();
-        self.bytes = 0;
+        self.footprint = 0;
         self.head = head;
     }
 
@@ -57,7 +61,7 @@ impl<E: Clone> Ring<E> {
         if let Some(slot) = self.entries.get_mut(index as usize)
             && let Some((entry, bytes)) = change(&slot.0)
         {
-            self.bytes = self.bytes - slot.1 + bytes;
+            self.footprint = self.footprint - (self.footprint_of)(slot.1) + (self.footprint_of)(bytes);
             *slot = (entry, bytes);
         }
     }
@@ -84,7 +88,7 @@ mod tests {
     use super::*;
 
     fn ring(n: u64) -> Ring<u64> {
-        let mut ring = Ring::new(4, 100);
+        let mut ring = Ring::new(4, 100, |bytes| bytes);
         (1..=n).for_each(|seq| ring.push(seq, 10));
         ring
     }
@@ -108,11 +112,22 @@ mod tests {
 
     #[test]
     fn is_bounded_in_bytes() {
-        let mut ring = Ring::new(100, 100);
+        let mut ring = Ring::new(100, 100, |bytes| bytes);
         (1..=5).for_each(|seq: u64| ring.push(seq, 40));
         assert_eq!((ring.first(), ring.head()), (4, 5));
         ring.push(6, 400);
         assert_eq!((ring.first(), ring.after(5, 10)), (6, Some(vec![6])));
+    }
+
+    #[test]
+    fn the_bound_is_that_of_the_memory_and_pages_are_those_of_the_bytes() {
+        let mut ring = Ring::new(100, 100, |bytes| 2 * bytes + 10);
+        (1..=9).for_each(|seq: u64| ring.push(seq, 10));
+        assert_eq!((ring.first(), ring.head()), (7, 9), "three of 30 fit into 100");
+        assert_eq!(ring.after(6, 20), Some(vec![7, 8]));
+        ring.replace(8, |_| Some((80, 25)));
+        ring.push(10, 10);
+        assert_eq!(ring.first(), 9, "30 + 60 + 30 + 30 does not fit, nor does 60 + 30 + 30");
     }
 
     #[test]

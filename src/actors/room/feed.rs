@@ -13,7 +13,7 @@ use crate::domain::command::{Eviction, Hint};
 use crate::domain::ring::Ring;
 use crate::entry::{Body, Entry};
 use crate::ids::{RoomId, Seq, UserId};
-use crate::limits::{RING_BYTES, RING_ENTRIES};
+use crate::limits::{RING_BYTES, RING_ENTRIES, ring_entry_bytes};
 use crate::protocol::{self, Encoding};
 
 /// The hubs of this node by index; filled as the worker threads start.
@@ -29,7 +29,7 @@ pub struct Feed {
 
 impl Feed {
     pub fn new(room: RoomId, hubs: Hubs) -> Self {
-        Self { room, hubs, ring: Ring::new(RING_ENTRIES, RING_BYTES), readers: Vec::new() }
+        Self { room, hubs, ring: Ring::new(RING_ENTRIES, RING_BYTES, ring_entry_bytes), readers: Vec::new() }
     }
 
     pub fn head(&self) -> Seq {

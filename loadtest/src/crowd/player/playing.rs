@@ -23,11 +23,21 @@ impl Player {
         self.last_heard = Instant::now();
     }
 
-    /// No new messages from now on; those that are due are still sent.
+    /// No new messages from now on. Those that were due and never left stay behind, with the time that they have waited:
+    /// the rate was not sustained, which is no reason to go on for longer.
     pub fn settle(&mut self, within: Duration) {
         self.phase = Phase::Settling;
         self.settle_had_time = !within.is_zero();
-        self.settle_until = Some(Instant::now() + within);
+        let now = Instant::now();
+        self.settle_until = Some(now + within);
+        let now_ns = self.ns(now);
+        for person in 0..self.people.len() {
+            for due in std::mem::take(&mut self.people[person].queue) {
+                let wait = Duration::from_nanos(now_ns.saturating_sub(due.due_ns));
+                self.tally.unanswered(self.step_at(due.due_ns), self.second(due.due_ns), wait);
+                self.waiting -= 1;
+            }
+        }
     }
 
     /// Everything is answered, or time is up.

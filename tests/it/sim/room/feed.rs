@@ -18,7 +18,7 @@ pub struct Feed {
 
 impl Feed {
     pub fn new() -> Self {
-        Self { ring: Ring::new(RING_ENTRIES, usize::MAX), readers: 0 }
+        Self { ring: Ring::new(RING_ENTRIES, usize::MAX, |bytes| bytes), readers: 0 }
     }
 
     pub fn head(&self) -> Seq {
