@@ -9,7 +9,9 @@ use super::spread::{SHARDS, most_shards, other_nodes, repeats};
 
 /// Of the server's `limits`: what a room's ring of recent entries holds at most.
 pub const RING_ENTRIES: f64 = 1_024.0;
-pub const RING_JSON_BYTES: f64 = 262_144.0;
+pub const RING_BYTES: f64 = 262_144.0;
+/// What the server takes an entry of a ring for in memory, for its bound: twice its JSON and this.
+pub const RING_ENTRY_BYTES: f64 = 500.0;
 /// A beat comes this often in a lease.
 pub const BEATS_A_LEASE: f64 = 3.0;
 /// Looks of a node after its own inbox, a second.
@@ -83,7 +85,7 @@ impl Demand {
             + costs.session_kernel.value
             + (load.rooms_per_connection - 1.0).max(0.0) * costs.subscription_memory.value;
         let ring_entries = RING_ENTRIES
-            .min(RING_JSON_BYTES / (costs.entry_json.value + load.text_bytes))
+            .min(RING_BYTES / (2.0 * (costs.entry_json.value + load.text_bytes) + RING_ENTRY_BYTES))
             .min(sends / load.rooms * 3_600.0 * load.hours);
         // A text stands in an entry's JSON and in the entry.
         let room_bytes = costs.room_memory.value

@@ -2,7 +2,7 @@
 
 use super::account::{Account, bytes, counted, number};
 use super::costs::{Cost, Costs};
-use super::demand::{BEATS_A_LEASE, Bus, Demand, LOOKS_PER_S, RING_ENTRIES, RING_JSON_BYTES};
+use super::demand::{BEATS_A_LEASE, Bus, Demand, LOOKS_PER_S, RING_BYTES, RING_ENTRIES, RING_ENTRY_BYTES};
 use super::fleet::{Fleet, NEEDS, Need};
 use super::options::Load;
 use super::spread::SHARDS;
@@ -183,11 +183,12 @@ pub fn node(account: &mut Account, demand: &Demand, load: &Load, costs: &Costs) 
     account.step(
         (MEMORY, "entries in a room's ring, the least of"),
         format!(
-            "min({} entries, {} / ({} + {} B of text), {sends} sends/s / {} rooms × {} h × 3,600 s)",
+            "min({} entries, {} / (2 × ({} + {} B of text) + {}), {sends} sends/s / {} rooms × {} h × 3,600 s)",
             number(RING_ENTRIES),
-            bytes(RING_JSON_BYTES),
+            bytes(RING_BYTES),
             bytes(costs.entry_json.value),
             number(load.text_bytes),
+            bytes(RING_ENTRY_BYTES),
             number(load.rooms),
             number(load.hours)
         ),
