@@ -57,12 +57,18 @@ mod built_in {
     use std::time::Duration;
 
     use futures_util::FutureExt;
+    use serde_json::json;
 
     use super::told_of;
+    use crate::support::checker::Sent;
     use crate::support::cluster::Cluster;
     use crate::support::load::Load;
     use crate::support::node::Node;
+    use crate::support::person::Person;
     use crate::support::until;
+
+    /// What waits in the socket of an owner that is frozen: fewer than a connection may have unanswered.
+    const LOYAL_SENDS: usize = 20;
 
     /// Three nodes with that bug, or the same program without one.
     async fn cluster_with(bug: Option<&str>) -> Cluster {
@@ -142,10 +148,24 @@ mod built_in {
     async fn frozen_owner(bug: Option<&str>) -> Result<usize, String> {
         let cluster = cluster_with(bug).await;
         let room = cluster.room_on(0, "owner").await;
-        let load = Load::start(cluster.ws_urls(), &room, 9, 3).await;
+        let mut load = Load::start(cluster.ws_urls(), &room, 6, 3).await;
+        let mut loyal = Person::at(&cluster.nodes[0], "loyal").await;
+        loyal.joins(&room).await;
         cluster.nodes[0].freeze();
+        // What the frozen node finds in a socket when it thaws: nobody else may come to it while it takes itself for the
+        // owner, and an owner that is asked nothing shows nothing.
+        let mut asked = Vec::new();
+        for n in 1..=LOYAL_SENDS {
+            let (id, text) = (format!("l{n}"), format!("loyal says l{n}"));
+            asked.push(loyal.starts(json!({"type": "send", "room": room, "id": id, "text": text})).await);
+        }
         load.goes_on_for(Duration::from_secs(5)).await;
         cluster.nodes[0].thaw();
+        for (n, asked) in (1..=LOYAL_SENDS).zip(asked) {
+            // A refusal has no place: it may be in the log or not.
+            let seq = loyal.answer(asked).await["seq"].as_u64();
+            load.also_sent(Sent { user: "loyal".into(), id: format!("l{n}"), text: format!("loyal says l{n}"), seq });
+        }
         load.until_acks(60).await;
         cluster.settled().await;
         load.until_acks(30).await;

@@ -29,6 +29,8 @@ pub struct Load {
     readers: Vec<JoinHandle<(String, Vec<Value>)>>,
     /// The head that readers must reach before they end; 0: not known yet.
     target: watch::Sender<u64>,
+    /// What others than the writers have sent.
+    others: Vec<Sent>,
 }
 
 struct Shared {
@@ -74,6 +76,7 @@ impl Load {
                 .collect(),
             shared,
             target,
+            others: Vec::new(),
         };
         load.until_acks(10 * writers).await;
         load
@@ -88,6 +91,12 @@ impl Load {
     pub async fn until_acks(&self, n: usize) {
         let goal = self.acks() + n;
         until(&format!("{n} more acknowledgements"), || async { (self.acks() >= goal).then_some(()) }).await;
+    }
+
+    /// Adds to the judgement what somebody else has sent to the room, in the order of their sends.
+    #[cfg(feature = "seeded-bugs")]
+    pub fn also_sent(&mut self, sent: Sent) {
+        self.others.push(sent);
     }
 
     /// Lets the load go on for as long as a fault is meant to last.
@@ -112,7 +121,7 @@ impl Load {
     /// Ends the writers, lets the readers reach the head, reads the log at `node` and judges all of it.
     pub async fn finish(self, node: &Node) -> Report {
         self.shared.stop.store(true, Ordering::Relaxed);
-        let mut sent = Vec::new();
+        let mut sent = self.others;
         for writer in self.writers {
             sent.extend(within("a writer ends", writer).await.expect("the writer did not panic"));
         }
