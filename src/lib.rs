@@ -1,7 +1,7 @@
 //! Roundtable: a self-hosted chat backend in which a room is a durable, totally ordered log.
 //!
 //! ARCHITECTURE.md has the map. Modules use only what stands below them:
-//! `main → startup → http → actors │ infra → ports → protocol │ domain → ids, refusal, entry, limits`;
+//! `main → startup → http → actors │ infra │ jobs → ports → protocol │ domain → ids, refusal, entry, limits`;
 //! `config`, `metrics` and `telemetry` serve from `actors`/`infra` up.
 
 #![forbid(unsafe_code)]
@@ -14,6 +14,7 @@ pub mod entry;
 pub mod http;
 pub mod ids;
 pub mod infra;
+pub mod jobs;
 pub mod limits;
 pub mod metrics;
 pub mod ports;

@@ -51,6 +51,8 @@ pub struct Metrics {
     pub mirrors: IntGauge,
     pub sessions_opened: IntCounter,
     closes: IntCounterVec,
+    job_steps: IntCounterVec,
+    job_failures: IntCounterVec,
     connects_refused: [IntCounter; 5],
     refusals: [IntCounter; 9],
 
@@ -164,6 +166,14 @@ impl Metrics {
             rooms: make.gauge("rooms", "Rooms that this node owns and runs."),
             mirrors: make.gauge("mirrors", "Rooms of other nodes with readers here."),
             sessions_opened: make.counter("sessions_opened", "Connections that were taken."),
+            job_steps: make.keep(IntCounterVec::new(
+                Opts::new("roundtable_job_steps_total", "Steps of background jobs that were done."),
+                &["job"],
+            )),
+            job_failures: make.keep(IntCounterVec::new(
+                Opts::new("roundtable_job_failures_total", "Steps of background jobs that failed and are tried again."),
+                &["job"],
+            )),
             closes: make.keep(IntCounterVec::new(
                 Opts::new(
                     "roundtable_sessions_closed_total",
@@ -282,6 +292,16 @@ impl Metrics {
     /// A session ended; `None`: without a close frame.
     pub fn closed(&self, code: Option<u16>) {
         self.closes.with_label_values(&[code.map_or("other", code_name)]).inc();
+    }
+
+    /// A background job did a step.
+    pub fn job_stepped(&self, job: &'static str) {
+        self.job_steps.with_label_values(&[job]).inc();
+    }
+
+    /// A background job's step failed.
+    pub fn job_failed(&self, job: &'static str) {
+        self.job_failures.with_label_values(&[job]).inc();
     }
 
     /// A cursor that was behind was served.

@@ -37,6 +37,7 @@ use crate::infra::loopback::LoopbackBus;
 use crate::infra::postgres::{PostgresOptions, PostgresStore};
 use crate::infra::redis::RedisBus;
 use crate::infra::sqlite::SqliteStore;
+use crate::jobs::{self, Jobs};
 use crate::metrics::Metrics;
 use crate::ports::{ClusterBus, MessageStore, NodeState, StoreError};
 use crate::telemetry;
@@ -156,9 +157,11 @@ pub async fn run(config: Config) -> Result<(), StartError> {
         let public_handle = public_server.handle();
         actix_rt::spawn(public_server);
         core.watch_readiness(readiness.clone(), gate.clone(), in_cluster);
+        let jobs = core.start_jobs();
         tracing::info!("node.serving");
 
         stop.asked().await;
+        jobs.stop();
         core.drain(&readiness, &gate, Duration::from_secs(config.server.shutdown_s)).await;
         stop.signalled().await;
         core.leave().await;
@@ -329,6 +332,12 @@ impl Core {
             workers => workers,
         };
         Ok(server::public(listener, workers, shared, gate, start_worker)?)
+    }
+
+    /// Starts the work that belongs to no request.
+    fn start_jobs(&self) -> jobs::Running {
+        let (_jobs, running) = Jobs::new(self.node.clone(), self.store.clone(), self.metrics.clone());
+        running
     }
 
     /// Tells this node's and every other node's hubs that a login was revoked.

@@ -4,6 +4,7 @@ mod accounts;
 mod changes;
 mod crash;
 mod fencing;
+mod jobs;
 mod logs;
 mod outage;
 mod paging;

@@ -9,7 +9,7 @@ const LINES_MAX: usize = 600;
 
 /// The modules at the root of the crate, and those that each may use with `crate::…`.
 ///
-/// `main → startup → http → actors │ infra → ports → protocol │ domain → ids, refusal, entry, limits`; `auth`, `config`,
+/// `main → startup → http → actors │ infra │ jobs → ports → protocol │ domain → ids, refusal, entry, limits`; `auth`, `config`,
 /// `metrics` and `telemetry` serve from `actors`/`infra` up. Siblings don't see each other.
 const MAY_USE: &[(&str, &[&str])] = &[
     ("ids", &[]),
@@ -60,6 +60,10 @@ const MAY_USE: &[(&str, &[&str])] = &[
         ],
     ),
     (
+        "jobs",
+        &["ids", "refusal", "entry", "limits", "domain", "protocol", "ports", "auth", "config", "metrics", "telemetry"],
+    ),
+    (
         "http",
         &[
             "ids",
@@ -93,6 +97,7 @@ const MAY_USE: &[(&str, &[&str])] = &[
             "telemetry",
             "actors",
             "infra",
+            "jobs",
             "http",
         ],
     ),

@@ -7,6 +7,7 @@ use serde::Serialize;
 use super::credentials::SignedIn;
 use super::paging::{cursor, limit, list};
 use super::{Api, room_of, user_of};
+use crate::domain::acts::Act;
 use crate::domain::command::{Command, Reply};
 use crate::entry::Role;
 use crate::http::problem::Answer;
@@ -54,11 +55,7 @@ pub async fn remove(api: Data<Api>, who: SignedIn, request: HttpRequest) -> Answ
 pub async fn bans(api: Data<Api>, who: SignedIn, request: HttpRequest, query: Query) -> Answer {
     let room = room_of(&request)?;
     let (limit, cursor) = (limit(&query)?, cursor(&query, UserId::parse)?);
-    let admin = who.caller.admin;
-    let admitted = api.admit(&room, who.caller).await?;
-    if !admin && !matches!(admitted.role, Some(Role::Owner | Role::Moderator)) {
-        return Err(Refusal::forbidden("only owners and moderators see the bans").into());
-    }
+    api.permit(&room, who.caller, Act::SeeBans).await?;
     let bans = api.store().bans(&room, cursor.as_ref(), limit + 1).await?;
     Ok(list(bans.into_iter().map(|user| Banned { user }).collect(), limit, |banned: &Banned| banned.user.as_str()))
 }

@@ -27,6 +27,7 @@ use super::{query, security};
 use crate::actors::hub::Hub;
 use crate::auth::Authenticator;
 use crate::config::Config;
+use crate::domain::acts::{self, Act};
 use crate::domain::command::{Caller, Command, Reply};
 use crate::entry::{Role, Room};
 use crate::ids::{RoomId, Seq, UserId};
@@ -96,6 +97,15 @@ impl Api {
             Reply::Admitted { role, head, online, .. } => Ok(Admitted { role, head, online }),
             other => Err(self.odd(&other)),
         }
+    }
+
+    /// Asks the room whether `caller` may read it, and the table of acts whether they may do this in it. Every call that
+    /// concerns a room and is no [`Command`] comes through here.
+    async fn permit(&self, room: &RoomId, caller: Caller, act: Act) -> Result<Admitted, Refusal> {
+        let admin = caller.admin;
+        let admitted = self.admit(room, caller).await?;
+        acts::may(admitted.role, admin, act)?;
+        Ok(admitted)
     }
 
     /// The room's record, for somebody who may see it.
