@@ -12,6 +12,7 @@ use serde_json::value::RawValue;
 use time::format_description::BorrowedFormatItem;
 use time::macros::format_description;
 use time::{OffsetDateTime, PrimitiveDateTime};
+use utoipa::ToSchema;
 
 use crate::ids::{MessageId, Millis, RoomId, Seq, UserId};
 
@@ -280,7 +281,7 @@ impl<'de> Deserialize<'de> for Entry {
 }
 
 /// What a member may do. Stored and sent by name.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize, ToSchema)]
 #[serde(rename_all = "snake_case")]
 pub enum Role {
     Owner,
@@ -306,7 +307,7 @@ impl Role {
 }
 
 /// Who may find and read a room.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
 #[serde(rename_all = "snake_case")]
 pub enum RoomKind {
     Public,
@@ -330,7 +331,7 @@ impl RoomKind {
 }
 
 /// A room's own record, without its log.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
 pub struct Room {
     pub id: RoomId,
     pub kind: RoomKind,
@@ -339,6 +340,7 @@ pub struct Room {
     pub slow_mode_s: u32,
     pub archived: bool,
     /// Of the newest entry; 0: none yet.
+    #[schema(value_type = u64)]
     pub head: Seq,
 }
 

@@ -8,9 +8,14 @@ use tracing_subscriber::EnvFilter;
 use crate::config::{Log, LogFormat};
 use crate::metrics::Metrics;
 
+/// What actix-http says, as an error, of every request that it can't read.
+const NONSENSE: &str = "actix_http::h1=off";
+
 /// Starts logging for the process; a second call changes nothing. `log` has been checked with the other settings.
 pub fn init(log: &Log) {
     let filter = EnvFilter::try_new(&log.level).unwrap_or_else(|_| EnvFilter::new("info"));
+    // A client that sends nonsense is no fault of ours, and must not be able to fill a log with errors.
+    let filter = filter.add_directive(NONSENSE.parse().expect("a directive that is well-formed"));
     let json = match log.format {
         LogFormat::Auto => !std::io::stderr().is_terminal(),
         LogFormat::Pretty => false,

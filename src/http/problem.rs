@@ -3,10 +3,13 @@
 //! Invariant: whatever the API answers with a status of 400 or above has a body of this form, with a `code` of the
 //! contract; a fault's cause goes to the log under the id that the answer names, and never to the client.
 
+use std::borrow::Cow;
+
 use actix_web::http::header::{self, HeaderValue};
 use actix_web::http::{Method, StatusCode};
 use actix_web::{HttpRequest, HttpResponse, ResponseError};
 use serde::Serialize;
+use utoipa::ToSchema;
 
 use crate::ports::StoreError;
 use crate::refusal::{Code, Refusal};
@@ -18,14 +21,16 @@ pub struct Problem {
     pub refusal: Refusal,
     status: StatusCode,
     /// Value of `Allow`, for 405.
-    allow: Option<&'static str>,
+    allow: Option<Cow<'static, str>>,
 }
 
 /// What every handler gives.
 pub type Answer = Result<HttpResponse, Problem>;
 
-#[derive(Serialize)]
-struct Body<'a> {
+/// A problem as it is sent.
+#[derive(Serialize, ToSchema)]
+#[schema(as = Problem)]
+pub struct Body<'a> {
     r#type: String,
     title: &'a str,
     status: u16,
@@ -50,7 +55,8 @@ impl Problem {
     }
 
     /// 405; `allow` lists the methods that there are.
-    pub fn method_not_allowed(allow: &'static str) -> Self {
+    pub fn method_not_allowed(allow: impl Into<Cow<'static, str>>) -> Self {
+        let allow = allow.into();
         let refusal = Refusal::bad_request(format!("this address knows the methods {allow}"));
         Self { allow: Some(allow), ..Self::with_status(StatusCode::METHOD_NOT_ALLOWED, refusal) }
     }
@@ -88,8 +94,8 @@ impl Problem {
         if self.status == StatusCode::UPGRADE_REQUIRED {
             answer.insert_header((header::UPGRADE, HeaderValue::from_static("websocket")));
         }
-        if let Some(allow) = self.allow {
-            answer.insert_header((header::ALLOW, HeaderValue::from_static(allow)));
+        if let Some(allow) = &self.allow {
+            answer.insert_header((header::ALLOW, &**allow));
         }
         answer.json(Body {
             r#type: format!("urn:roundtable:problem:{}", refusal.code.as_str()),
@@ -155,13 +161,17 @@ impl ResponseError for Problem {
 }
 
 /// The answer of a resource to methods it does not have.
-pub fn not_allowed(allow: &'static str) -> actix_web::Route {
-    actix_web::web::to(move |request: HttpRequest| async move {
+pub fn not_allowed(allow: impl Into<Cow<'static, str>>) -> actix_web::Route {
+    let allow = allow.into();
+    actix_web::web::to(move |request: HttpRequest| {
+        let allow = allow.clone();
         // `OPTIONS` is answered where a browser asks from an origin that is not allowed: with what there is, and no CORS.
-        if request.method() == Method::OPTIONS {
-            return HttpResponse::NoContent().insert_header((header::ALLOW, allow)).finish();
-        }
-        Problem::method_not_allowed(allow).response()
+        let answer = if request.method() == Method::OPTIONS {
+            HttpResponse::NoContent().insert_header((header::ALLOW, &*allow)).finish()
+        } else {
+            Problem::method_not_allowed(allow).response()
+        };
+        std::future::ready(answer)
     })
 }
 

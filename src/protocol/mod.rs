@@ -10,6 +10,7 @@ mod frame;
 mod json;
 mod msgpack;
 mod request;
+pub mod schemas;
 pub mod text;
 mod transcode;
 

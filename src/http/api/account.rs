@@ -8,6 +8,7 @@ use actix_web::http::header;
 use actix_web::web::Data;
 use actix_web::{HttpRequest, HttpResponse};
 use serde::Serialize;
+use utoipa::ToSchema;
 
 use super::credentials::{SignedIn, no_cookie, session_cookie};
 use super::{Api, Client};
@@ -17,22 +18,35 @@ use crate::http::problem::Answer;
 use crate::http::query::Fields;
 use crate::ids::UserId;
 use crate::ports::{Created, User};
-use crate::protocol::text;
+use crate::protocol::{schemas, text};
 use crate::refusal::Refusal;
 
-#[derive(Serialize)]
-struct Session<'a> {
-    token: &'a str,
+/// A login that was just made.
+#[derive(Serialize, ToSchema)]
+pub struct Session {
+    token: String,
     user: User,
 }
 
-#[derive(Serialize)]
-struct Me {
+/// What a person sees of themselves.
+#[derive(Serialize, ToSchema)]
+pub struct Me {
     user: User,
     /// For `X-CSRF-Token`.
     csrf_token: String,
     /// When the credentials end; null: never.
+    #[schema(schema_with = nullable_at)]
     expires_at: Option<String>,
+}
+
+/// A record after it was changed.
+#[derive(Serialize, ToSchema)]
+pub struct Renamed {
+    user: User,
+}
+
+fn nullable_at() -> utoipa::openapi::schema::Schema {
+    schemas::nullable(schemas::at())
 }
 
 /// What both ways to a session ask first.
@@ -78,7 +92,7 @@ async fn session(api: &Api, request: &HttpRequest, user: User, mut answer: actix
     let issued = api.auth().issue(&user.id).await.map_err(Refusal::from)?;
     let token = issued.token.expose();
     answer.cookie(session_cookie(token, api.shared.session_s, Client::of(request).https));
-    Ok(answer.json(Session { token, user }))
+    Ok(answer.json(Session { token: token.to_owned(), user }))
 }
 
 /// Ends this login everywhere. A JWT has no login to end: it is good until it expires.
@@ -110,5 +124,5 @@ pub async fn rename(api: Data<Api>, who: SignedIn, fields: Fields) -> Answer {
     if let Some(hash) = &who.identity.login {
         api.auth().forget(hash);
     }
-    Ok(HttpResponse::Ok().json(serde_json::json!({"user": User { id: who.caller.user, name: Some(name) }})))
+    Ok(HttpResponse::Ok().json(Renamed { user: User { id: who.caller.user, name: Some(name) } }))
 }

@@ -3,6 +3,7 @@
 use actix_web::web::Data;
 use actix_web::{HttpRequest, HttpResponse};
 use serde::Serialize;
+use utoipa::ToSchema;
 
 use super::credentials::SignedIn;
 use super::paging::{cursor, limit, list};
@@ -15,14 +16,14 @@ use crate::http::query::{Fields, Query};
 use crate::ids::UserId;
 use crate::refusal::Refusal;
 
-#[derive(Serialize)]
-struct Member {
+#[derive(Serialize, ToSchema)]
+pub struct Member {
     user: UserId,
     role: Role,
 }
 
-#[derive(Serialize)]
-struct Banned {
+#[derive(Serialize, ToSchema)]
+pub struct Banned {
     user: UserId,
 }
 

@@ -3,6 +3,7 @@
 use actix_web::web::Data;
 use actix_web::{HttpRequest, HttpResponse};
 use serde::Serialize;
+use utoipa::ToSchema;
 
 use super::credentials::SignedIn;
 use super::paging::{cursor, encode, limit};
@@ -14,14 +15,14 @@ use crate::http::query::{Fields, Query};
 use crate::ids::{MessageId, RoomId, Seq};
 use crate::limits::WIRE_INTEGER_MAX;
 use crate::ports::Range;
-use crate::protocol::{data, text};
+use crate::protocol::{data, schemas, text};
 use crate::refusal::Refusal;
 
 /// Bytes of text and data of one page, about: 200 of the longest messages would be several megabytes.
 const PAGE_BYTES: usize = 1024 * 1024;
 
-#[derive(Serialize)]
-struct History {
+#[derive(Serialize, ToSchema)]
+pub struct History {
     room: RoomId,
     /// In rising `seq`.
     items: Vec<Entry>,
@@ -31,11 +32,13 @@ struct History {
     next: Option<String>,
 }
 
-#[derive(Serialize)]
-struct Sent {
+#[derive(Serialize, ToSchema)]
+pub struct Sent {
     room: RoomId,
     id: MessageId,
+    #[schema(value_type = u64)]
     seq: Seq,
+    #[schema(schema_with = schemas::at)]
     at: String,
     duplicate: bool,
 }

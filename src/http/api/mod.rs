@@ -10,11 +10,13 @@ use actix_web::dev::{HttpServiceFactory, ServiceRequest, ServiceResponse};
 use actix_web::http::header;
 use actix_web::middleware::{Next, from_fn};
 use actix_web::web::{self, Data, ServiceConfig};
-use actix_web::{HttpMessage, HttpRequest, HttpResponse, Resource};
+use actix_web::{HttpMessage, HttpRequest, HttpResponse};
 use ipnet::IpNet;
 
 mod account;
 mod credentials;
+mod endpoint;
+mod endpoints;
 mod members;
 mod messages;
 mod paging;
@@ -143,41 +145,9 @@ pub fn routes(shared: Arc<Shared>, hub: Rc<Hub>) -> impl FnOnce(&mut ServiceConf
 
 /// The routes of the API, with the rate by address before them.
 fn v1() -> impl HttpServiceFactory {
-    web::scope("/api/v1")
-        .wrap(from_fn(limited))
-        .service(only(web::resource("/register").post(account::register), "POST"))
-        .service(only(web::resource("/login").post(account::login), "POST"))
-        .service(only(web::resource("/logout").post(account::logout), "POST"))
-        .service(only(
-            web::resource("/me").get(account::me).patch(account::rename).delete(no_such_address),
-            "GET, PATCH",
-        ))
-        .service(only(web::resource("/me/rooms").get(rooms::mine), "GET"))
-        .service(only(web::resource("/direct").post(rooms::direct), "POST"))
-        .service(only(web::resource("/rooms").get(rooms::all).post(rooms::create), "GET, POST"))
-        .service(only(
-            web::resource("/rooms/{room}").get(rooms::get).patch(rooms::patch).delete(rooms::delete),
-            "GET, PATCH, DELETE",
-        ))
-        .service(only(web::resource("/rooms/{room}/join").post(rooms::join), "POST"))
-        .service(only(web::resource("/rooms/{room}/leave").post(rooms::leave), "POST"))
-        .service(only(web::resource("/rooms/{room}/members").get(members::members), "GET"))
-        .service(only(
-            web::resource("/rooms/{room}/members/{user}").put(members::set).delete(members::remove),
-            "PUT, DELETE",
-        ))
-        .service(only(web::resource("/rooms/{room}/bans").get(members::bans), "GET"))
-        .service(only(
-            web::resource("/rooms/{room}/bans/{user}").put(members::ban).delete(members::unban),
-            "PUT, DELETE",
-        ))
-        .service(only(web::resource("/rooms/{room}/messages").get(messages::page).post(messages::post), "GET, POST"))
+    endpoint::mount(web::scope(endpoint::BASE), endpoints::endpoints())
         .default_service(web::to(no_such_address))
-}
-
-/// Answers 405 to the methods that `resource` has no route for.
-fn only(resource: Resource, allow: &'static str) -> Resource {
-    resource.default_service(not_allowed(allow))
+        .wrap(from_fn(limited))
 }
 
 /// Where a call comes from; in the request's extensions.

@@ -4,8 +4,8 @@ use actix_web::http::header;
 use actix_web::web::Data;
 use actix_web::{HttpRequest, HttpResponse};
 use serde::Serialize;
-use serde_json::json;
 use sha2::{Digest, Sha256};
+use utoipa::ToSchema;
 
 use super::credentials::SignedIn;
 use super::paging::{cursor, limit, list};
@@ -20,11 +20,11 @@ use crate::protocol::text;
 use crate::refusal::Refusal;
 
 /// Longest pause between two messages that a room may ask for, seconds.
-const SLOW_MODE_MAX_S: u32 = 24 * 60 * 60;
+pub const SLOW_MODE_MAX_S: u32 = 24 * 60 * 60;
 
 /// A room as it is shown: its record and the caller's role.
-#[derive(Serialize)]
-struct Shown {
+#[derive(Serialize, ToSchema)]
+pub struct Shown {
     #[serde(flatten)]
     room: Room,
     role: Option<Role>,
@@ -34,22 +34,30 @@ struct Shown {
 }
 
 /// A room in its member's own list.
-#[derive(Serialize)]
-struct Mine {
+#[derive(Serialize, ToSchema)]
+pub struct Mine {
     #[serde(flatten)]
     room: Room,
     role: Role,
+    #[schema(value_type = u64)]
     read_seq: Seq,
     unread: u64,
 }
 
 /// What a patch did.
-#[derive(Serialize)]
-struct Patched {
+#[derive(Serialize, ToSchema)]
+pub struct Patched {
     #[serde(flatten)]
     room: Room,
     /// Of the logged entry; null where nothing differed.
+    #[schema(value_type = Option<u64>)]
     seq: Option<Seq>,
+}
+
+/// What the caller is in the room now.
+#[derive(Serialize, ToSchema)]
+pub struct Joined {
+    role: Option<Role>,
 }
 
 pub async fn create(api: Data<Api>, who: SignedIn, fields: Fields) -> Answer {
@@ -133,7 +141,7 @@ pub async fn delete(api: Data<Api>, who: SignedIn, request: HttpRequest) -> Answ
 
 pub async fn join(api: Data<Api>, who: SignedIn, request: HttpRequest) -> Answer {
     match api.ask(&room_of(&request)?, who.caller, Command::Join).await? {
-        Reply::Member { role } => Ok(HttpResponse::Ok().json(json!({"role": role}))),
+        Reply::Member { role } => Ok(HttpResponse::Ok().json(Joined { role })),
         other => Err(api.odd(&other).into()),
     }
 }

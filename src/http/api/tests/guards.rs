@@ -32,7 +32,7 @@ async fn every_answer_bears_the_security_headers_and_errors_are_problems() {
         (Method::GET, "/api/v1/nothing", 404),
         (Method::GET, "/api/v1/search", 404),
         (Method::GET, "/api/v1/me/export", 404),
-        (Method::DELETE, "/api/v1/me", 404),
+        (Method::DELETE, "/api/v1/me", 405),
         (Method::GET, "/api/v1/me", 401),
         (Method::GET, "/api/v1/login", 405),
         (Method::PUT, "/api/v1/rooms", 405),

@@ -1,0 +1,166 @@
+//! Every address of the API, in one table: `endpoint` makes the routes and the OpenAPI document of it.
+
+use std::sync::OnceLock;
+
+use actix_web::HttpResponse;
+use actix_web::web::to;
+
+use super::endpoint::{self, Endpoint, delete, get, optional, patch, post, put, required};
+use super::{account, members, messages, rooms};
+use crate::entry::{Data, Role};
+use crate::ids::{MessageId, RoomId, UserId};
+use crate::limits::PAGE_MAX;
+use crate::protocol::schemas::{boolean, integer, message_text, name, password, reference, seq, text, topic, word};
+
+/// All of them; more special paths before more general ones.
+pub fn endpoints() -> Vec<Endpoint> {
+    let mut all = accounts();
+    all.extend(of_rooms());
+    all.extend(of_members());
+    all.extend(of_messages());
+    all.push(get("/openapi.json", || to(openapi), "This document").open().gives_content(
+        200,
+        "OpenAPI 3.1",
+        "application/json",
+        endpoint::any_object(),
+    ));
+    all
+}
+
+fn accounts() -> Vec<Endpoint> {
+    vec![
+        post("/register", || to(account::register), "Makes a password account and logs in")
+            .open()
+            .takes([
+                required("user", reference::<UserId>()),
+                required("password", password()),
+                optional("name", name()),
+            ])
+            .gives::<account::Session>(201, "Made and logged in")
+            .refuses([403, 409]),
+        post("/login", || to(account::login), "Logs in with a password")
+            .open()
+            .takes([required("user", reference::<UserId>()), required("password", text(0..=10_000))])
+            .gives::<account::Session>(200, "Logged in")
+            .refuses([401, 403]),
+        post("/logout", || to(account::logout), "Ends this login everywhere").gives_nothing("Logged out"),
+        get("/me", || to(account::me), "Who one is").gives::<account::Me>(200, "One's own record"),
+        patch("/me", || to(account::rename), "Changes one's own record")
+            .takes([required("name", name())])
+            .gives::<account::Renamed>(200, "As it is now"),
+        get("/me/rooms", || to(rooms::mine), "One's own rooms").gives_page_of::<rooms::Mine>("A page, by id"),
+        post("/direct", || to(rooms::direct), "The room of oneself and another, made when it is first asked for")
+            .takes([required("user", reference::<UserId>())])
+            .gives::<rooms::Shown>(200, "It was there")
+            .gives::<rooms::Shown>(201, "It was made")
+            .refuses([404, 409]),
+    ]
+}
+
+fn of_rooms() -> Vec<Endpoint> {
+    vec![
+        get("/rooms", || to(rooms::all), "Public rooms and one's own").gives_page_of::<rooms::Shown>("A page, by id"),
+        post("/rooms", || to(rooms::create), "Makes a room; the maker owns it")
+            .takes([
+                required("id", reference::<RoomId>()),
+                required("kind", word(["public", "private"])),
+                optional("name", name()),
+                optional("topic", topic()),
+            ])
+            .gives::<rooms::Shown>(201, "Made")
+            .refuses([409]),
+        get("/rooms/{room}", || to(rooms::get), "One room").gives::<rooms::Shown>(200, "It"),
+        patch("/rooms/{room}", || to(rooms::patch), "Changes a room; one `room` entry where anything differs")
+            .takes([
+                optional("name", name()),
+                optional("topic", topic()),
+                optional("slow_mode_s", integer(0..=rooms::SLOW_MODE_MAX_S.into())),
+                optional("archived", boolean()),
+            ])
+            .gives::<rooms::Patched>(200, "As it is now"),
+        delete("/rooms/{room}", || to(rooms::delete), "Deletes a room and its log").gives_nothing("Gone"),
+        post("/rooms/{room}/join", || to(rooms::join), "Becomes a member").gives::<rooms::Joined>(200, "A member"),
+        post("/rooms/{room}/leave", || to(rooms::leave), "Is a member no more")
+            .gives_nothing("Not a member")
+            .refuses([409]),
+    ]
+}
+
+fn of_members() -> Vec<Endpoint> {
+    vec![
+        get("/rooms/{room}/members", || to(members::members), "Who belongs to a room")
+            .gives_page_of::<members::Member>("A page, by id"),
+        put("/rooms/{room}/members/{user}", || to(members::set), "Gives somebody a role")
+            .takes([required("role", reference::<Role>())])
+            .gives::<members::Member>(200, "As it is now")
+            .refuses([409]),
+        delete("/rooms/{room}/members/{user}", || to(members::remove), "Removes somebody")
+            .gives_nothing("Not a member")
+            .refuses([409]),
+        get("/rooms/{room}/bans", || to(members::bans), "Who is banned from a room")
+            .gives_page_of::<members::Banned>("A page, by id"),
+        put("/rooms/{room}/bans/{user}", || to(members::ban), "Bans somebody from a room")
+            .gives_nothing("Banned")
+            .refuses([409]),
+        delete("/rooms/{room}/bans/{user}", || to(members::unban), "Lifts a ban").gives_nothing("Not banned"),
+    ]
+}
+
+fn of_messages() -> Vec<Endpoint> {
+    vec![
+        get("/rooms/{room}/messages", || to(messages::page), "A page of a room's log")
+            .query([optional("before", seq()), optional("after", seq())])
+            .query([optional("limit", integer(1..=PAGE_MAX.into())), optional("cursor", text(0..=1_000))])
+            .gives::<messages::History>(200, "In rising seq"),
+        post("/rooms/{room}/messages", || to(messages::post), "Sends a message; repeat it with the same id at will")
+            .takes([
+                required("id", reference::<MessageId>()),
+                required("text", message_text()),
+                optional("reply_to", seq()),
+                optional("data", reference::<Data>()),
+            ])
+            .gives::<messages::Sent>(200, "A repeat: it is in the log already")
+            .gives::<messages::Sent>(201, "In the log")
+            .refuses([409]),
+    ]
+}
+
+/// The document, made once.
+pub fn document() -> &'static str {
+    static DOCUMENT: OnceLock<String> = OnceLock::new();
+    DOCUMENT.get_or_init(|| {
+        let mut text = endpoint::document(endpoints()).to_pretty_json().expect("maps with text keys can't fail");
+        text.push('\n');
+        text
+    })
+}
+
+async fn openapi() -> HttpResponse {
+    HttpResponse::Ok().content_type("application/json").body(document())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn no_two_answers_share_a_name() {
+        let mut known = std::collections::BTreeMap::new();
+        for (name, schema) in endpoints().into_iter().flat_map(Endpoint::into_components) {
+            let text = serde_json::to_string(&schema).expect("a schema");
+            let first = known.entry(name.clone()).or_insert_with(|| text.clone());
+            assert_eq!(*first, text, "{name} is the name of two schemas");
+        }
+    }
+
+    /// `UPDATE_DOCS=1 cargo test --workspace --lib openapi` writes it anew.
+    #[test]
+    fn the_openapi_document_that_is_checked_in_is_the_one_that_is_served() {
+        let path = concat!(env!("CARGO_MANIFEST_DIR"), "/docs/openapi.json");
+        if std::env::var_os("UPDATE_DOCS").is_some() {
+            std::fs::write(path, document()).expect("docs/ can be written");
+        }
+        let checked_in = std::fs::read_to_string(path).expect("docs/openapi.json is there");
+        assert!(checked_in == document(), "docs/openapi.json is out of date: run with UPDATE_DOCS=1");
+    }
+}
