@@ -172,6 +172,8 @@ fn v1() -> impl HttpServiceFactory {
             "PUT, DELETE",
         ))
         .service(only(web::resource("/rooms/{room}/messages").get(messages::page).post(messages::post), "GET, POST"))
+        .service(only(web::resource("/rooms/{room}/messages/{seq}/thread").get(messages::thread), "GET"))
+        .service(only(web::resource("/rooms/{room}/read").put(messages::read), "PUT"))
         .default_service(web::to(no_such_address))
 }
 
