@@ -86,6 +86,7 @@ pub enum Body {
     Edit {
         target: Seq,
         text: Option<String>,
+        mentions: Mentions,
     },
     Delete {
         target: Seq,
@@ -107,6 +108,52 @@ pub struct Message {
     pub reply_to: Option<Seq>,
     pub data: Option<Data>,
     pub edited_at: Option<Millis>,
+    /// Of the present text; erased with it.
+    pub mentions: Mentions,
+}
+
+/// Whom a text calls. Nearly every text calls nobody, which takes one word.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Mentions(Option<Box<Called>>);
+
+#[derive(Clone, Debug, PartialEq, Eq)]
+struct Called {
+    users: Vec<UserId>,
+    room: bool,
+}
+
+impl Mentions {
+    /// `room`: everybody in the room.
+    pub fn new(users: Vec<UserId>, room: bool) -> Self {
+        Self((room || !users.is_empty()).then(|| Box::new(Called { users, room })))
+    }
+
+    pub fn is_empty(&self) -> bool {
+        self.0.is_none()
+    }
+
+    /// Each once, in the order of the text.
+    pub fn users(&self) -> &[UserId] {
+        self.0.as_ref().map_or(&[], |called| &called.users)
+    }
+
+    pub fn room(&self) -> bool {
+        self.0.as_ref().is_some_and(|called| called.room)
+    }
+
+    fn fields(&self) -> usize {
+        usize::from(!self.users().is_empty()) + usize::from(self.room())
+    }
+
+    fn serialize_into<M: SerializeMap>(&self, map: &mut M) -> Result<(), M::Error> {
+        if !self.users().is_empty() {
+            map.serialize_entry("mentions", self.users())?;
+        }
+        if self.room() {
+            map.serialize_entry("mentions_room", &true)?;
+        }
+        Ok(())
+    }
 }
 
 /// Fields of a room that an owner or moderator may change; `None`: unchanged.
@@ -169,8 +216,9 @@ impl Serialize for Entry {
                 2 + usize::from(m.reply_to.is_some())
                     + usize::from(m.data.is_some() && m.text.is_some())
                     + usize::from(m.edited_at.is_some())
+                    + m.mentions.fields()
             }
-            Body::Edit { text, .. } => 1 + usize::from(text.is_some()),
+            Body::Edit { text, mentions, .. } => 1 + usize::from(text.is_some()) + mentions.fields(),
             Body::Delete { .. } => 1,
             Body::Reaction { .. } => 3,
             Body::Room(p) => {
@@ -201,12 +249,14 @@ impl Serialize for Entry {
                 if let Some(at) = m.edited_at {
                     map.serialize_entry("edited_at", &rfc3339(at))?;
                 }
+                m.mentions.serialize_into(&mut map)?;
             }
-            Body::Edit { target, text } => {
+            Body::Edit { target, text, mentions } => {
                 map.serialize_entry("target", target)?;
                 if let Some(text) = text {
                     map.serialize_entry("text", text)?;
                 }
+                mentions.serialize_into(&mut map)?;
             }
             Body::Delete { target } => map.serialize_entry("target", target)?,
             Body::Reaction { target, emoji, active } => {
@@ -249,6 +299,10 @@ struct WireEntry {
     target: Option<Seq>,
     emoji: Option<String>,
     active: Option<bool>,
+    #[serde(default)]
+    mentions: Vec<UserId>,
+    #[serde(default)]
+    mentions_room: bool,
     #[serde(flatten)]
     patch: RoomPatch,
 }
@@ -265,8 +319,13 @@ impl<'de> Deserialize<'de> for Entry {
                 reply_to: wire.reply_to,
                 data: wire.data,
                 edited_at: wire.edited_at.as_deref().map(instant).transpose()?,
+                mentions: Mentions::new(wire.mentions, wire.mentions_room),
             }),
-            "edit" => Body::Edit { target: target()?, text: wire.text },
+            "edit" => Body::Edit {
+                target: target()?,
+                text: wire.text,
+                mentions: Mentions::new(wire.mentions, wire.mentions_room),
+            },
             "delete" => Body::Delete { target: target()? },
             "reaction" => Body::Reaction {
                 target: target()?,
@@ -278,6 +337,39 @@ impl<'de> Deserialize<'de> for Entry {
         };
         Ok(Self { seq: wire.seq, user: wire.user, at: instant(&wire.at)?, body })
     }
+}
+
+/// An entry on a page of history.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+pub struct Shown {
+    #[serde(flatten)]
+    pub entry: Entry,
+    #[serde(flatten)]
+    pub tally: Tally,
+}
+
+/// What others made of a message, as one person sees it.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize)]
+pub struct Tally {
+    /// Messages of the thread that began with it.
+    #[serde(skip_serializing_if = "is_zero")]
+    pub replies: u64,
+    /// The most frequent first.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub reactions: Vec<ReactionCount>,
+}
+
+fn is_zero(n: &u64) -> bool {
+    *n == 0
+}
+
+/// A reaction that is set, by `count` people.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, ToSchema)]
+pub struct ReactionCount {
+    pub emoji: String,
+    pub count: u64,
+    /// Whether the one who looks is one of them.
+    pub mine: bool,
 }
 
 /// What a member may do. Stored and sent by name.

@@ -11,6 +11,10 @@ pub const TOPIC_CHARS: usize = 1_000;
 pub const EMOJI_CHARS: usize = 32;
 /// Unicode scalar values of a password.
 pub const PASSWORD_CHARS: std::ops::RangeInclusive<usize> = 8..=200;
+/// Users that a message calls; the ones behind them are text like any other.
+pub const MENTIONS: usize = 50;
+/// Kinds of reactions that history shows of one message: the most frequent.
+pub const REACTIONS_SHOWN: usize = 50;
 /// Compact UTF-8 bytes of a message's `data`.
 pub const DATA_BYTES: usize = 4_096;
 /// Nesting of a message's `data`; a scalar has depth 0.

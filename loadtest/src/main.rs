@@ -3,6 +3,7 @@
 
 #![deny(unsafe_code)]
 
+mod bench;
 mod chaos;
 mod checker;
 mod clock;
@@ -44,6 +45,8 @@ enum Command {
     Chaos(Box<chaos::command::Options>),
     /// The same work against Roundtable and what people would pick instead
     Compare(Box<compare::Options>),
+    /// Time one kind of call against a private node whose database was filled on purpose
+    Bench(Box<bench::Options>),
     /// Serve as the bare broadcaster that `compare raw` compares with; prints its port
     RawServer,
     /// Play a share of a run's people; started by the other commands
@@ -59,6 +62,7 @@ fn main() -> ExitCode {
         Command::Plan(options) => plan::run(&options).map(held),
         Command::Chaos(options) => chaos::command::run(&options),
         Command::Compare(options) => compare::run(&options),
+        Command::Bench(options) => bench::run(&options),
         Command::RawServer => raw::serve().map(held),
         Command::Worker => crowd::worker::run().map(held),
     };

@@ -1,6 +1,6 @@
 //! What a room asks of the store, and what becomes of it: the vocabulary between an owner's decisions and the log.
 
-use crate::entry::{Data, Role, RoomPatch};
+use crate::entry::{Data, Mentions, Role, RoomPatch};
 use crate::ids::{MessageId, Millis, Seq, UserId};
 
 /// One thing to do to a room, by `user` at `at`.
@@ -20,12 +20,14 @@ pub enum Change {
         text: String,
         reply_to: Option<Seq>,
         data: Option<Data>,
+        mentions: Mentions,
         only_if_known: bool,
     },
     /// By the author only. Sets the message's present text and `edited_at`; the edit is an entry of its own.
     Edit {
         target: Seq,
         text: String,
+        mentions: Mentions,
     },
     /// By the author, or by anybody when `moderator`. Erases text and data of the target and the texts of its edits.
     Delete {

@@ -8,6 +8,7 @@ pub mod cursor;
 pub mod gather;
 pub mod lease;
 pub mod membership;
+pub mod mentions;
 pub mod owner;
 pub mod placement;
 pub mod presence;

@@ -8,7 +8,7 @@ use std::collections::{BTreeMap, HashMap, HashSet};
 
 use sha2::{Digest, Sha256};
 
-use crate::entry::{Body, Entry, Message, Role, Room, RoomPatch};
+use crate::entry::{Body, Entry, Mentions, Message, Role, Room, RoomPatch};
 use crate::ids::{MessageId, Millis, Seq, UserId};
 use crate::ports::{AppendItem, Change, Outcome, RoomNo};
 
@@ -49,6 +49,8 @@ pub struct Target {
     pub author: UserId,
     /// `None`: deleted.
     pub text: Option<String>,
+    /// What its thread began with; `None`: no reply.
+    pub root: Option<Seq>,
 }
 
 /// What must be read before [`plan`] can decide.
@@ -67,6 +69,8 @@ pub struct Needs {
 pub struct Before {
     pub no: RoomNo,
     pub room: Room,
+    /// Messages in the room.
+    pub count: u64,
     pub known: HashMap<MessageKey, (Seq, Millis)>,
     pub messages: HashMap<Seq, Target>,
     /// Those that are set.
@@ -79,10 +83,11 @@ pub struct Before {
 
 impl Before {
     /// Nothing found yet.
-    pub fn of(no: RoomNo, room: Room) -> Self {
+    pub fn of(no: RoomNo, room: Room, count: u64) -> Self {
         Self {
             no,
             room,
+            count,
             known: HashMap::new(),
             messages: HashMap::new(),
             reactions: HashSet::new(),
@@ -92,15 +97,37 @@ impl Before {
     }
 }
 
+/// An entry to be written, with what the store keeps beside it.
+#[derive(Debug)]
+pub struct NewEntry {
+    pub entry: Entry,
+    /// Of a message.
+    pub key: Option<MessageKey>,
+    /// Of a reply: what its thread began with.
+    pub root: Option<Seq>,
+    /// Messages of the room up to this entry and with it.
+    pub count: u64,
+}
+
+/// A message's new present text.
+#[derive(Debug)]
+pub struct NewText {
+    pub text: String,
+    pub mentions: Mentions,
+    pub at: Millis,
+}
+
 /// What to write. The parts touch different rows, so their order does not matter, except that `erased_edits` reaches
 /// `entries` too.
 #[derive(Debug)]
 pub struct Plan {
     pub outcomes: Vec<Outcome>,
     /// New entries in rising `seq`, each message and edit in the form it has after the last item.
-    pub entries: Vec<(Entry, Option<MessageKey>)>,
+    pub entries: Vec<NewEntry>,
+    /// Messages in the room after the last item.
+    pub count: u64,
     /// Stored messages that have a new present text.
-    pub edited: BTreeMap<Seq, (String, Millis)>,
+    pub edited: BTreeMap<Seq, NewText>,
     /// Stored messages whose text and data go.
     pub erased: Vec<Seq>,
     /// Messages whose edits lose their texts, stored ones and new ones.
@@ -165,11 +192,12 @@ struct Planner {
 
 impl Planner {
     fn new(before: Before) -> Self {
-        let Before { no, room, known, messages, reactions, people, users } = before;
+        let Before { no, room, count, known, messages, reactions, people, users } = before;
         let first_new = room.head + 1;
         let plan = Plan {
             outcomes: Vec::new(),
             entries: Vec::new(),
+            count,
             edited: BTreeMap::new(),
             erased: Vec::new(),
             erased_edits: Vec::new(),
@@ -186,7 +214,7 @@ impl Planner {
     fn item(&mut self, item: AppendItem) -> Outcome {
         let AppendItem { user, at, change } = item;
         match change {
-            Change::Message { id, text, reply_to, data, only_if_known } => {
+            Change::Message { id, text, reply_to, data, mentions, only_if_known } => {
                 let key = MessageKey::of(self.no, &user, &id);
                 if let Some(&(seq, at)) = self.known.get(&key) {
                     return Outcome::Duplicate { seq, at };
@@ -194,17 +222,23 @@ impl Planner {
                 if only_if_known {
                     return Outcome::Absent;
                 }
-                if reply_to.is_some_and(|seq| !self.messages.contains_key(&seq)) {
-                    return Outcome::NoSuchTarget;
+                let root = match reply_to.map(|seq| (seq, self.messages.get(&seq))) {
+                    None => None,
+                    Some((_, None)) => return Outcome::NoSuchTarget,
+                    Some((seq, Some(target))) => Some(target.root.unwrap_or(seq)),
+                };
+                let target = Target { author: user.clone(), text: Some(text.clone()), root };
+                let body = Body::Message(Message { id, text: Some(text), reply_to, data, edited_at: None, mentions });
+                self.plan.count += 1;
+                let seq = self.log(user, at, body);
+                if let Some(new) = self.plan.entries.last_mut() {
+                    (new.key, new.root) = (Some(key), root);
                 }
-                let target = Target { author: user.clone(), text: Some(text.clone()) };
-                let body = Body::Message(Message { id, text: Some(text), reply_to, data, edited_at: None });
-                let seq = self.log(user, at, body, Some(key));
                 self.known.insert(key, (seq, at));
                 self.messages.insert(seq, target);
                 Outcome::Appended { seq, at }
             }
-            Change::Edit { target, text } => self.edit(user, at, target, text),
+            Change::Edit { target, text, mentions } => self.edit(user, at, target, (text, mentions)),
             Change::Delete { target, moderator } => self.delete(user, at, target, moderator),
             Change::React { target, emoji, active } => self.react(user, at, target, emoji, active),
             Change::Patch(patch) => self.patch(user, at, &patch),
@@ -231,20 +265,21 @@ impl Planner {
         }
     }
 
-    fn log(&mut self, user: UserId, at: Millis, body: Body, key: Option<MessageKey>) -> Seq {
+    fn log(&mut self, user: UserId, at: Millis, body: Body) -> Seq {
         let seq = self.plan.room.head + 1;
         self.plan.room.head = seq;
-        self.plan.entries.push((Entry { seq, user, at, body }, key));
+        let entry = Entry { seq, user, at, body };
+        self.plan.entries.push(NewEntry { entry, key: None, root: None, count: self.plan.count });
         seq
     }
 
     /// The new entry with this `seq`, where it is one of this append.
     fn new_entry(&mut self, seq: Seq) -> Option<&mut Entry> {
         let index = usize::try_from(seq.checked_sub(self.first_new)?).ok()?;
-        self.plan.entries.get_mut(index).map(|(entry, _)| entry)
+        self.plan.entries.get_mut(index).map(|new| &mut new.entry)
     }
 
-    fn edit(&mut self, user: UserId, at: Millis, target: Seq, text: String) -> Outcome {
+    fn edit(&mut self, user: UserId, at: Millis, target: Seq, (text, mentions): (String, Mentions)) -> Outcome {
         match self.messages.get_mut(&target) {
             None => return Outcome::NoSuchTarget,
             Some(message) if message.author != user => return Outcome::NotYours,
@@ -256,12 +291,14 @@ impl Planner {
             Some(Entry { body: Body::Message(message), .. }) => {
                 message.text = Some(text.clone());
                 message.edited_at = Some(at);
+                message.mentions = mentions.clone();
             }
             _ => {
-                self.plan.edited.insert(target, (text.clone(), at));
+                let new = NewText { text: text.clone(), mentions: mentions.clone(), at };
+                self.plan.edited.insert(target, new);
             }
         }
-        let seq = self.log(user, at, Body::Edit { target, text: Some(text) }, None);
+        let seq = self.log(user, at, Body::Edit { target, text: Some(text), mentions });
         Outcome::Appended { seq, at }
     }
 
@@ -276,21 +313,23 @@ impl Planner {
             Some(Entry { body: Body::Message(message), .. }) => {
                 message.text = None;
                 message.data = None;
+                message.mentions = Mentions::default();
             }
             _ => {
                 self.plan.edited.remove(&target);
                 self.plan.erased.push(target);
             }
         }
-        for (entry, _) in &mut self.plan.entries {
-            if let Body::Edit { target: edited, text } = &mut entry.body
+        for new in &mut self.plan.entries {
+            if let Body::Edit { target: edited, text, mentions } = &mut new.entry.body
                 && *edited == target
             {
                 *text = None;
+                *mentions = Mentions::default();
             }
         }
         self.plan.erased_edits.push(target);
-        let seq = self.log(user, at, Body::Delete { target }, None);
+        let seq = self.log(user, at, Body::Delete { target });
         Outcome::Appended { seq, at }
     }
 
@@ -313,7 +352,7 @@ impl Planner {
         not_now.remove(&reaction);
         now.insert(reaction.clone());
         let (target, user, emoji) = reaction;
-        let seq = self.log(user, at, Body::Reaction { target, emoji, active }, None);
+        let seq = self.log(user, at, Body::Reaction { target, emoji, active });
         Outcome::Appended { seq, at }
     }
 
@@ -324,7 +363,7 @@ impl Planner {
         }
         self.plan.room.apply(&effective);
         self.plan.room_changed = true;
-        let seq = self.log(user, at, Body::Room(effective), None);
+        let seq = self.log(user, at, Body::Room(effective));
         Outcome::Appended { seq, at }
     }
 

@@ -1,6 +1,6 @@
 //! An entry as a row of either store, and back.
 
-use crate::entry::{Body, Data, Entry, Message, RoomPatch};
+use crate::entry::{Body, Data, Entry, Mentions, Message, RoomPatch};
 use crate::ids::{MessageId, Millis, Seq, UserId};
 use crate::infra::codes;
 use crate::ports::StoreError;
@@ -20,6 +20,31 @@ pub struct EntryRow {
     pub edited_at: Option<Millis>,
     pub target: Option<i64>,
     pub active: Option<bool>,
+    /// JSON array of ids, [`CALLS_ROOM`] for everybody; of messages and edits.
+    pub mentions: Option<String>,
+}
+
+/// Stands for everybody among the ids that a text calls; no id is like it.
+pub const CALLS_ROOM: &str = "@room";
+
+/// Mentions as the column holds them.
+pub fn mentions_in(mentions: &Mentions) -> Option<String> {
+    if mentions.is_empty() {
+        return None;
+    }
+    let users = mentions.users().iter().map(UserId::as_str);
+    let all: Vec<&str> = mentions.room().then_some(CALLS_ROOM).into_iter().chain(users).collect();
+    serde_json::to_string(&all).ok()
+}
+
+/// # Errors
+/// A fault where the column holds something else than [`mentions_in`] makes.
+fn mentions_out(column: Option<&str>) -> Result<Mentions, StoreError> {
+    let Some(column) = column else { return Ok(Mentions::default()) };
+    let ids: Vec<String> = serde_json::from_str(column)
+        .map_err(|error| StoreError::Fault(format!("stored mentions can't be read: {error}")))?;
+    let users = ids.iter().filter(|id| *id != CALLS_ROOM).map(|id| user_id(id)).collect::<Result<_, _>>()?;
+    Ok(Mentions::new(users, ids.iter().any(|id| id == CALLS_ROOM)))
 }
 
 /// A `seq` as the stores hold it. Logs end long before 2^63 entries; what a client made up may be anything.
@@ -50,8 +75,10 @@ impl EntryRow {
                 row.data = message.data.map(|data| data.as_str().to_owned());
                 row.reply_to = message.reply_to.map(seq_in);
                 row.edited_at = message.edited_at;
+                row.mentions = mentions_in(&message.mentions);
             }
-            Body::Edit { target, text } => {
+            Body::Edit { target, text, mentions } => {
+                row.mentions = mentions_in(&mentions);
                 row.kind = codes::EDIT;
                 row.target = Some(seq_in(target));
                 row.text = text;
@@ -90,9 +117,13 @@ impl EntryRow {
                     reply_to: self.reply_to.map(seq_out),
                     data: data.map_err(|error| broken(&format!("data: {error}")))?,
                     edited_at: self.edited_at,
+                    mentions: mentions_out(self.mentions.as_deref())?,
                 })
             }
-            codes::EDIT => Body::Edit { target: target()?, text: self.text },
+            codes::EDIT => {
+                let mentions = mentions_out(self.mentions.as_deref())?;
+                Body::Edit { target: target()?, text: self.text, mentions }
+            }
             codes::DELETE => Body::Delete { target: target()? },
             codes::REACTION => Body::Reaction {
                 target: target()?,

@@ -7,6 +7,7 @@
 //! acknowledged it never forgets. The bus may lose, and after a reconnect repeat, anything; nothing durable depends on it.
 
 mod bus;
+mod history;
 mod jobs;
 
 use std::collections::HashMap;
@@ -16,6 +17,7 @@ use serde::{Deserialize, Serialize};
 use utoipa::ToSchema;
 
 pub use self::bus::{BusError, BusEvent, ClusterBus, ClusterView, NodeRecord, NodeState};
+pub use self::history::{HistoryStore, Thread};
 pub use self::jobs::JobStore;
 pub use crate::domain::append::{AppendItem, Change, Outcome};
 use crate::entry::{Entry, Role, Room};
@@ -121,8 +123,10 @@ pub struct MyRoom {
     pub room: Room,
     pub role: Role,
     pub read_seq: Seq,
-    /// Messages of others after `read_seq`.
+    /// Messages of others after `read_seq`, deleted ones among them.
     pub unread: u64,
+    /// Those of them that call the user, or everybody; not the deleted ones.
+    pub mentions: u64,
 }
 
 /// How creating something that must be unique went.
@@ -138,7 +142,7 @@ pub enum Created {
 /// Every method may be called from any thread and at any time; each is one transaction and is done or not done as a
 /// whole. All return [`StoreError::Unavailable`] where the outcome is unknown.
 #[async_trait]
-pub trait MessageStore: JobStore + Send + Sync + 'static {
+pub trait MessageStore: HistoryStore + JobStore + Send + Sync + 'static {
     /// Brings the schema to this release's version, under a lock that other nodes respect. Gives the names of the
     /// migrations that were run.
     async fn migrate(&self) -> Result<Vec<String>, StoreError>;

@@ -1,14 +1,15 @@
 //! Frames of log entries. An entry is encoded once per encoding; a frame of entries is a header and their bytes in a row.
 
 use bytes::{BufMut, Bytes, BytesMut};
+use serde::Serialize;
 
 use super::{Encoding, transcode};
-use crate::entry::Entry;
+use crate::entry::{Entry, Shown};
 use crate::ids::RoomId;
 
 /// One entry in the form in which [`events`] takes it.
 pub fn encode_entry(encoding: Encoding, entry: &Entry) -> Bytes {
-    let json = entry_json(entry);
+    let json = json_of(entry);
     match encoding {
         Encoding::Json => Bytes::from(json),
         Encoding::MsgPack => transcode::to_msgpack(&json),
@@ -20,7 +21,7 @@ pub fn transcode_entry(json: &[u8]) -> Bytes {
     transcode::to_msgpack(json)
 }
 
-fn entry_json(entry: &Entry) -> Vec<u8> {
+fn json_of(entry: &impl Serialize) -> Vec<u8> {
     serde_json::to_vec(entry).expect("maps with text keys into memory can't fail")
 }
 
@@ -74,8 +75,8 @@ const JSON_EVENTS: &[u8] = br#"","events":["#;
 const MSGPACK_ROOM: &[u8] = b"\x83\xa4type\xa6events\xa4room";
 
 /// The frame `history`, which answers a request. `entries` are in rising `seq`.
-pub fn history(encoding: Encoding, room: &RoomId, entries: &[Entry], more: bool, reference: Option<u64>) -> Bytes {
-    let entries: Vec<Vec<u8>> = entries.iter().map(entry_json).collect();
+pub fn history(encoding: Encoding, room: &RoomId, entries: &[Shown], more: bool, reference: Option<u64>) -> Bytes {
+    let entries: Vec<Vec<u8>> = entries.iter().map(json_of).collect();
     let mut frame = BytesMut::with_capacity(160 + entries.iter().map(|entry| entry.len() + 1).sum::<usize>());
     frame.put_slice(br#"{"type":"history","#);
     if let Some(reference) = reference {

@@ -4,12 +4,12 @@
 use std::borrow::Cow;
 
 use utoipa::openapi::schema::{
-    AnyOfBuilder, Object, ObjectBuilder, OneOfBuilder, Schema, SchemaFormat, SchemaType, Type,
+    AllOfBuilder, AnyOfBuilder, Object, ObjectBuilder, OneOfBuilder, Schema, SchemaFormat, SchemaType, Type,
 };
 use utoipa::openapi::{ArrayBuilder, KnownFormat, Ref, RefOr};
 use utoipa::{PartialSchema, ToSchema};
 
-use crate::entry::{Data, Entry};
+use crate::entry::{Data, Entry, ReactionCount, Shown};
 use crate::ids::{MessageId, RoomId, UserId};
 use crate::limits::{EMOJI_CHARS, NAME_CHARS, PASSWORD_CHARS, TEXT_CHARS, TOPIC_CHARS, WIRE_INTEGER_MAX};
 
@@ -124,8 +124,15 @@ impl PartialSchema for Entry {
                 .property("deleted", word_true())
                 .property("reply_to", seq())
                 .property("data", reference::<Data>())
-                .property("edited_at", at()),
-            kind("edit").property("target", seq()).required("target").property("text", message_text()),
+                .property("edited_at", at())
+                .property("mentions", list_of(reference::<UserId>()))
+                .property("mentions_room", word_true()),
+            kind("edit")
+                .property("target", seq())
+                .required("target")
+                .property("text", message_text())
+                .property("mentions", list_of(reference::<UserId>()))
+                .property("mentions_room", word_true()),
             kind("delete").property("target", seq()).required("target"),
             kind("reaction")
                 .property("target", seq())
@@ -154,6 +161,28 @@ impl ToSchema for Entry {
 
     fn name() -> Cow<'static, str> {
         Cow::Borrowed("Entry")
+    }
+}
+
+impl PartialSchema for Shown {
+    fn schema() -> RefOr<Schema> {
+        let tally = ObjectBuilder::new()
+            .property("replies", integer(1..=WIRE_INTEGER_MAX))
+            .property("reactions", list_of(reference::<ReactionCount>()));
+        let both = AllOfBuilder::new().item(reference::<Entry>()).item(Schema::from(tally));
+        Schema::from(both.description(Some("An entry on a page of history, with what others made of it"))).into()
+    }
+}
+
+impl ToSchema for Shown {
+    fn schemas(schemas: &mut Vec<(String, RefOr<Schema>)>) {
+        schemas.push((Entry::name().into(), Entry::schema()));
+        schemas.push((ReactionCount::name().into(), ReactionCount::schema()));
+        Entry::schemas(schemas);
+    }
+
+    fn name() -> Cow<'static, str> {
+        Cow::Borrowed("ShownEntry")
     }
 }
 

@@ -14,7 +14,7 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
 
-use roundtable::entry::{Data, Entry, Role, Room, RoomKind};
+use roundtable::entry::{Data, Entry, Mentions, Role, Room, RoomKind};
 use roundtable::ids::{Epoch, MessageId, Millis, RoomId, Seq, UserId};
 use roundtable::infra::postgres::{PostgresOptions, PostgresStore};
 use roundtable::infra::sqlite::SqliteStore;
@@ -256,23 +256,51 @@ fn says(by: &str, id: &str, text: &str) -> AppendItem {
 
 fn message(id: &str, text: &str) -> Change {
     let id = MessageId::parse(id).expect("a valid message id");
-    Change::Message { id, text: text.into(), reply_to: None, data: None, only_if_known: false }
+    Change::Message {
+        id,
+        text: text.into(),
+        reply_to: None,
+        data: None,
+        mentions: Mentions::default(),
+        only_if_known: false,
+    }
 }
 
 fn reply(id: &str, text: &str, to: Seq) -> Change {
     let id = MessageId::parse(id).expect("a valid message id");
-    Change::Message { id, text: text.into(), reply_to: Some(to), data: None, only_if_known: false }
+    Change::Message {
+        id,
+        text: text.into(),
+        reply_to: Some(to),
+        data: None,
+        mentions: Mentions::default(),
+        only_if_known: false,
+    }
 }
 
 fn with_data(id: &str, text: &str, data: &str) -> Change {
     let id = MessageId::parse(id).expect("a valid message id");
     let data = Data::from_compact(data.into()).expect("valid JSON");
-    Change::Message { id, text: text.into(), reply_to: None, data: Some(data), only_if_known: false }
+    Change::Message {
+        id,
+        text: text.into(),
+        reply_to: None,
+        data: Some(data),
+        mentions: Mentions::default(),
+        only_if_known: false,
+    }
 }
 
 fn if_known(id: &str) -> Change {
     let id = MessageId::parse(id).expect("a valid message id");
-    Change::Message { id, text: "not to be stored".into(), reply_to: None, data: None, only_if_known: true }
+    Change::Message {
+        id,
+        text: "not to be stored".into(),
+        reply_to: None,
+        data: None,
+        mentions: Mentions::default(),
+        only_if_known: true,
+    }
 }
 
 fn appended(seq: Seq) -> Outcome {

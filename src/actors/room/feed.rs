@@ -11,7 +11,7 @@ use bytes::Bytes;
 use crate::actors::messages::{HubIndex, LogEntry, ToHub, ToRoom};
 use crate::domain::command::{Eviction, Hint};
 use crate::domain::ring::Ring;
-use crate::entry::{Body, Entry};
+use crate::entry::{Body, Entry, Mentions};
 use crate::ids::{RoomId, Seq, UserId};
 use crate::limits::{RING_BYTES, RING_ENTRIES, ring_entry_bytes};
 use crate::protocol::{self, Encoding};
@@ -155,10 +155,11 @@ impl Feed {
     /// An edit or delete changes what a replay from the ring shows, just as it changes the store.
     fn follow(&mut self, entry: &Entry) {
         match &entry.body {
-            Body::Edit { target, text: Some(text) } => self.ring.replace(*target, |kept| {
+            Body::Edit { target, text: Some(text), mentions } => self.ring.replace(*target, |kept| {
                 changed(kept, |body| match body {
                     Body::Message(message) if message.text.is_some() => {
                         message.text = Some(text.clone());
+                        message.mentions = mentions.clone();
                         message.edited_at = Some(entry.at);
                         true
                     }
@@ -185,10 +186,13 @@ fn edits(kept: &LogEntry, message: Seq) -> bool {
 fn erase(body: &mut Body) -> bool {
     match body {
         Body::Message(message) => {
-            (message.text, message.data) = (None, None);
+            (message.text, message.data, message.mentions) = (None, None, Mentions::default());
             true
         }
-        Body::Edit { text, .. } => text.take().is_some(),
+        Body::Edit { text, mentions, .. } => {
+            *mentions = Mentions::default();
+            text.take().is_some()
+        }
         _ => false,
     }
 }

@@ -9,7 +9,9 @@ use bytes::Bytes;
 use super::core::{PageJob, SessionCore};
 use crate::actors::frame;
 use crate::actors::hub::Hub;
-use crate::ports::{Page, Range, StoreError};
+use crate::entry::Shown;
+use crate::ids::RoomId;
+use crate::ports::{Range, StoreError};
 use crate::protocol::{self, Encoding, ServerFrame};
 use crate::refusal::Refusal;
 
@@ -44,7 +46,7 @@ impl Hub {
     async fn page(&self, core: &Rc<SessionCore>, job: PageJob) {
         let PageJob { room, reference, range, limit } = job;
         let frame_bytes = self.bounds().frame_bytes;
-        let page = self.context().store.page(&room, range, limit, frame_bytes).await;
+        let page = self.read_page(core, &room, range, limit, frame_bytes).await;
         if let Some(pages) = &mut core.state.borrow_mut().pages {
             pages.busy = false;
         }
@@ -53,8 +55,8 @@ impl Hub {
             state.inflight = state.inflight.saturating_sub(1);
         }
         match page {
-            Ok(page) => {
-                let payload = fitting(core.wire.encoding, &room, page, range, reference, frame_bytes);
+            Ok((entries, more)) => {
+                let payload = fitting(core.wire.encoding, &room, (entries, more), range, reference, frame_bytes);
                 self.push(core, frame::message(core.wire, &payload));
             }
             Err(StoreError::Unavailable(_)) => {
@@ -70,29 +72,47 @@ impl Hub {
         self.flush();
         self.next_page(core);
     }
+
+    /// The entries, and whether there are more.
+    async fn read_page(
+        &self,
+        core: &SessionCore,
+        room: &RoomId,
+        range: Range,
+        limit: u32,
+        max_bytes: usize,
+    ) -> Result<(Vec<Shown>, bool), StoreError> {
+        let store = &self.context().store;
+        let page = store.page(room, range, limit, max_bytes).await?;
+        let shown = match core.caller() {
+            Some(caller) => store.shown(room, &caller.user, page.entries).await?,
+            None => Vec::new(),
+        };
+        Ok((shown, page.more))
+    }
 }
 
 /// The page as one frame's payload of at most `frame_bytes` or one entry; what does not fit is left out at its far end.
 fn fitting(
     encoding: Encoding,
-    room: &crate::ids::RoomId,
-    mut page: Page,
+    room: &RoomId,
+    (mut entries, mut more): (Vec<Shown>, bool),
     range: Range,
     reference: Option<u64>,
     frame_bytes: usize,
 ) -> Bytes {
     loop {
-        let payload = protocol::history(encoding, room, &page.entries, page.more, reference);
-        if payload.len() <= frame_bytes || page.entries.len() <= 1 {
+        let payload = protocol::history(encoding, room, &entries, more, reference);
+        if payload.len() <= frame_bytes || entries.len() <= 1 {
             return payload;
         }
-        let keep = (page.entries.len() * frame_bytes / payload.len()).clamp(1, page.entries.len() - 1);
+        let keep = (entries.len() * frame_bytes / payload.len()).clamp(1, entries.len() - 1);
         match range {
-            Range::After(_) => page.entries.truncate(keep),
+            Range::After(_) => entries.truncate(keep),
             Range::Before(_) | Range::Newest => {
-                page.entries.drain(..page.entries.len() - keep);
+                entries.drain(..entries.len() - keep);
             }
         }
-        page.more = true;
+        more = true;
     }
 }

@@ -9,8 +9,9 @@ use std::collections::{HashMap, HashSet, VecDeque};
 
 use crate::domain::append::{AppendItem, Change, Outcome};
 use crate::domain::command::{Caller, Command, Eviction, Reply};
+use crate::domain::mentions;
 use crate::domain::rules::{self, People};
-use crate::entry::{Body, Entry, Message, Role, Room, RoomKind};
+use crate::entry::{Body, Entry, Mentions, Message, Role, Room, RoomKind};
 use crate::ids::{MessageId, Millis, Seq, UserId};
 use crate::limits::APPEND_ITEMS;
 use crate::refusal::Refusal;
@@ -237,9 +238,11 @@ impl<T> Owner<T> {
             Command::Send { id, text, reply_to, data, over_rate_ms } => {
                 return self.judge_send(caller, (id, text, *reply_to, data), *over_rate_ms, now);
             }
-            Command::Edit { target, text } => {
-                self.writable(caller).map(|_| Change::Edit { target: *target, text: text.clone() })
-            }
+            Command::Edit { target, text } => self.writable(caller).map(|role| Change::Edit {
+                target: *target,
+                text: text.clone(),
+                mentions: self.mentions(text, role),
+            }),
             Command::Delete { target } => self.writable(caller).map(|role| Change::Delete {
                 target: *target,
                 moderator: matches!(role, Role::Owner | Role::Moderator),
@@ -303,9 +306,10 @@ impl<T> Owner<T> {
         over_rate_ms: Option<u64>,
         now: Millis,
     ) -> Judgement {
-        if let Err(refusal) = rules::write(&self.room, &self.people, caller) {
-            return Judgement::Answer(Err(refusal));
-        }
+        let role = match rules::write(&self.room, &self.people, caller) {
+            Ok(role) => role,
+            Err(refusal) => return Judgement::Answer(Err(refusal)),
+        };
         if let Some(&(seq, at)) = self.known.get(&(caller.user.clone(), id.clone())) {
             return Judgement::Answer(Ok(Reply::Sent { seq, at, duplicate: true }));
         }
@@ -321,9 +325,16 @@ impl<T> Owner<T> {
             text: text.clone(),
             reply_to,
             data: data.clone(),
+            mentions: if or.is_none() { self.mentions(text, role) } else { Mentions::default() },
             only_if_known: or.is_some(),
         };
         Judgement::Item(change, or)
+    }
+
+    /// Whom a text by somebody with that role calls.
+    fn mentions(&self, text: &str, role: Role) -> Mentions {
+        let known = |id: &str| self.people.members.get_key_value(id).map(|(user, _)| user);
+        mentions::of(text, matches!(role, Role::Owner | Role::Moderator), known)
     }
 
     /// May the caller write here now? (Not for messages, whose repeats are answered in archived rooms too.)
@@ -391,11 +402,11 @@ impl<T> Owner<T> {
 
     fn entry(&mut self, item: AppendItem, seq: Seq, at: Millis) -> Option<Entry> {
         let body = match item.change {
-            Change::Message { id, text, reply_to, data, .. } => {
+            Change::Message { id, text, reply_to, data, mentions, .. } => {
                 self.remember(&item.user, &id, seq, at);
-                Body::Message(Message { id, text: Some(text), reply_to, data, edited_at: None })
+                Body::Message(Message { id, text: Some(text), reply_to, data, edited_at: None, mentions })
             }
-            Change::Edit { target, text } => Body::Edit { target, text: Some(text) },
+            Change::Edit { target, text, mentions } => Body::Edit { target, text: Some(text), mentions },
             Change::Delete { target, .. } => Body::Delete { target },
             Change::React { target, emoji, active } => Body::Reaction { target, emoji, active },
             Change::Patch(patch) => {
@@ -480,6 +491,11 @@ impl Batch {
             | Command::RemoveMember { user }
             | Command::Ban { user }
             | Command::Unban { user } => Some(user),
+            // Who is just joining is called as a member.
+            Command::Send { text, .. } | Command::Edit { text, .. } => {
+                return self.people.contains(&caller.user)
+                    || !mentions::of(text, false, |id| self.people.get(id)).is_empty();
+            }
             _ => None,
         };
         self.people.contains(&caller.user) || about.is_some_and(|user| self.people.contains(user))

@@ -182,7 +182,8 @@ fn slow_mode_counts_within_one_batch_and_over_a_change_of_owner() {
     assert_eq!(table.sent(later), (3, false));
 
     let id = MessageId::parse("b").expect("valid");
-    let message = Message { id, text: None, reply_to: None, data: None, edited_at: None };
+    let message =
+        Message { id, text: None, reply_to: None, data: None, edited_at: None, mentions: Mentions::default() };
     let recent = [Entry { seq: 3, user: user("emma"), at: table.now, body: Body::Message(message) }];
     let (room, people) = (table.owner.room.clone(), table.owner.people.clone());
     table.owner = Owner::new(room, 1, people, &recent);

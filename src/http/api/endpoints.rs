@@ -112,6 +112,13 @@ fn of_messages() -> Vec<Endpoint> {
             .query([optional("before", seq()), optional("after", seq())])
             .query([optional("limit", integer(1..=PAGE_MAX.into())), optional("cursor", text(0..=1_000))])
             .gives::<messages::History>(200, "In rising seq"),
+        get("/rooms/{room}/messages/{seq}/thread", || to(messages::thread), "The thread that a message is of")
+            .query([optional("after", seq())])
+            .query([optional("limit", integer(1..=PAGE_MAX.into())), optional("cursor", text(0..=1_000))])
+            .gives::<messages::Thread>(200, "The root and the replies, in rising seq"),
+        put("/rooms/{room}/read", || to(messages::read), "Raises one's read mark, at most to the head")
+            .takes([required("seq", seq())])
+            .gives_nothing("Raised, or it was there"),
         post("/rooms/{room}/messages", || to(messages::post), "Sends a message; repeat it with the same id at will")
             .takes([
                 required("id", reference::<MessageId>()),

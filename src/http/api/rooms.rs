@@ -15,7 +15,7 @@ use crate::entry::{Role, Room, RoomKind, RoomPatch};
 use crate::http::problem::Answer;
 use crate::http::query::{Fields, Query};
 use crate::ids::{RoomId, Seq, UserId};
-use crate::ports::Created;
+use crate::ports::{Created, MyRoom};
 use crate::protocol::text;
 use crate::refusal::Refusal;
 
@@ -41,7 +41,10 @@ pub struct Mine {
     role: Role,
     #[schema(value_type = u64)]
     read_seq: Seq,
+    /// Messages of others after `read_seq`.
     unread: u64,
+    /// Those of them that call the caller, or everybody.
+    mentions: u64,
 }
 
 /// What a patch did.
@@ -105,7 +108,7 @@ pub async fn mine(api: Data<Api>, who: SignedIn, query: Query) -> Answer {
     let rooms = api.store().my_rooms(&who.caller.user, cursor.as_ref(), limit + 1).await?;
     let items = rooms
         .into_iter()
-        .map(|mine| Mine { room: mine.room, role: mine.role, read_seq: mine.read_seq, unread: mine.unread })
+        .map(|MyRoom { room, role, read_seq, unread, mentions }| Mine { room, role, read_seq, unread, mentions })
         .collect();
     Ok(list(items, limit, |mine: &Mine| mine.room.id.as_str()))
 }

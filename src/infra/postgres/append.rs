@@ -100,9 +100,10 @@ async fn append_messages(
     let epochs: Vec<i64> = batch.iter().map(|(_, room)| rows::seq_in(room.epoch.0)).collect();
     let counts: Vec<i32> = batch.iter().map(|(_, room)| place(room.items.len())).collect();
     let reply_to = columns.reply_to.iter().any(Option::is_some).then_some(&columns.reply_to);
+    let mentions = columns.mentions.iter().any(Option::is_some).then_some(&columns.mentions);
     let known_only = columns.known_only.contains(&true).then_some(&columns.known_only);
     let sql = "SELECT heads, why, known_seq, known_at \
-               FROM append_messages($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13)";
+               FROM append_messages($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13, $14)";
     let row = lease
         .query_opt(
             sql,
@@ -120,6 +121,7 @@ async fn append_messages(
                 &columns.id,
                 &columns.text,
                 &columns.data,
+                &mentions,
             ],
         )
         .await?
@@ -183,6 +185,7 @@ struct Columns<'a> {
     id: Vec<&'a str>,
     text: Vec<&'a str>,
     data: Vec<Option<&'a str>>,
+    mentions: Vec<Option<String>>,
 }
 
 impl<'a> Columns<'a> {
@@ -198,13 +201,14 @@ impl<'a> Columns<'a> {
             id: Vec::with_capacity(items),
             text: Vec::with_capacity(items),
             data: Vec::with_capacity(items),
+            mentions: Vec::with_capacity(items),
         }
     }
 
     /// `index`: of the room in the batch, from 0.
     fn push(&mut self, index: usize, room: &'a RoomAppend) {
         for (n, item) in room.items.iter().enumerate() {
-            let Change::Message { id, text, reply_to, data, only_if_known } = &item.change else { continue };
+            let Change::Message { id, text, reply_to, data, mentions, only_if_known } = &item.change else { continue };
             self.room.push(place(index + 1));
             self.n.push(place(n + 1));
             self.at.push(item.at);
@@ -215,6 +219,7 @@ impl<'a> Columns<'a> {
             self.id.push(id.as_str());
             self.text.push(text);
             self.data.push(data.as_ref().map(crate::entry::Data::as_str));
+            self.mentions.push(rows::mentions_in(mentions));
         }
     }
 }

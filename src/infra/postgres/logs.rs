@@ -7,13 +7,13 @@ use tokio_postgres::Row;
 use super::pool::{Lease, Step};
 use super::rooms::{ROOM, room_of};
 use crate::entry::Entry;
-use crate::ids::{Epoch, RoomId};
+use crate::ids::{Epoch, RoomId, Seq};
 use crate::infra::{codes, rows};
-use crate::ports::{OpenedRoom, Page, Range, RoomNo, StoreError};
+use crate::ports::{OpenedRoom, Page, Range, RoomNo, StoreError, Thread};
 
 /// The columns that [`entry_of`] reads, of `entries e`.
-const ENTRY: &str =
-    "e.seq, e.at, e.kind, e.user_id, e.message_id, e.text, e.data, e.reply_to, e.edited_at, e.target, e.active";
+const ENTRY: &str = "e.seq, e.at, e.kind, e.user_id, e.message_id, e.text, e.data, e.reply_to, e.edited_at, e.target, e.active, \
+     e.mentions";
 
 fn entry_of(row: &Row) -> Result<Entry, StoreError> {
     rows::EntryRow {
@@ -28,6 +28,7 @@ fn entry_of(row: &Row) -> Result<Entry, StoreError> {
         edited_at: row.get(8),
         target: row.get(9),
         active: row.get(10),
+        mentions: row.get(11),
     }
     .into_entry()
 }
@@ -86,8 +87,6 @@ pub async fn open_room(lease: &mut Lease, room: &RoomId, recent: u32) -> Result<
     }))
 }
 
-/// One more than `limit` rows are looked at, to know whether there are more; the sum over their sizes cuts the page
-/// before anything is sent.
 pub async fn page(
     lease: &mut Lease,
     room: &RoomId,
@@ -100,28 +99,74 @@ pub async fn page(
         Range::Before(seq) => (rows::seq_in(seq), "e.seq < $2", "DESC"),
         Range::Newest => (i64::MAX, "e.seq <= $2", "DESC"),
     };
-    let sql = format!(
+    let source = format!(
+        "SELECT {ENTRY} FROM entries e
+         WHERE e.room_no = (SELECT no FROM rooms WHERE id = $1 AND NOT deleted) AND {condition}
+         ORDER BY e.seq {order} LIMIT $3::bigint + 1"
+    );
+    let (limit, max_bytes) = bounds(limit, max_bytes);
+    let found = lease.query(&cut(&source, order), &[&room.as_str(), &bound, &limit, &max_bytes]).await?;
+    let mut page = page_of(&found)?;
+    if order == "DESC" {
+        page.entries.reverse();
+    }
+    Ok(page)
+}
+
+/// A thread's root lies before every reply to it.
+pub async fn thread(
+    lease: &mut Lease,
+    room: &RoomId,
+    message: Seq,
+    after: Seq,
+    limit: u32,
+    max_bytes: usize,
+) -> Result<Option<Thread>, StoreError> {
+    let of = "SELECT coalesce(e.root, e.seq) FROM entries e
+        WHERE e.room_no = (SELECT no FROM rooms WHERE id = $1 AND NOT deleted) AND e.seq = $2 AND e.kind = 0";
+    let Some(row) = lease.query_opt(of, &[&room.as_str(), &rows::seq_in(message)]).await? else { return Ok(None) };
+    let root: i64 = row.get(0);
+    let source = format!(
+        "SELECT {ENTRY} FROM (
+            (SELECT * FROM entries e
+             WHERE e.room_no = (SELECT no FROM rooms WHERE id = $1 AND NOT deleted) AND e.seq = $5 AND e.seq > $2)
+            UNION ALL
+            (SELECT * FROM entries e
+             WHERE e.room_no = (SELECT no FROM rooms WHERE id = $1 AND NOT deleted) AND e.root = $5 AND e.seq > $2
+             ORDER BY e.seq LIMIT $3::bigint + 1)
+        ) e ORDER BY e.seq LIMIT $3::bigint + 1"
+    );
+    let (limit, max_bytes) = bounds(limit, max_bytes);
+    let found =
+        lease.query(&cut(&source, "ASC"), &[&room.as_str(), &rows::seq_in(after), &limit, &max_bytes, &root]).await?;
+    Ok(Some(Thread { root: rows::seq_out(root), page: page_of(&found)? }))
+}
+
+fn bounds(limit: u32, max_bytes: usize) -> (i64, i64) {
+    (i64::from(limit.max(1)), i64::try_from(max_bytes).unwrap_or(i64::MAX))
+}
+
+/// Cuts a page from `source`, which gives one row more than `$3` to know whether there are more; the sum over the sizes
+/// (`$4`) cuts it before anything is sent.
+fn cut(source: &str, order: &str) -> String {
+    format!(
         "SELECT {ENTRY}, e.looked_at FROM (
             SELECT e.*, count(*) OVER () AS looked_at, row_number() OVER walk AS n,
                 sum(e.size) OVER walk - e.size AS before
             FROM (
-                SELECT {ENTRY}, coalesce(octet_length(e.text), 0) + coalesce(octet_length(e.data), 0) AS size
-                FROM entries e
-                WHERE e.room_no = (SELECT no FROM rooms WHERE id = $1 AND NOT deleted) AND {condition}
-                ORDER BY e.seq {order} LIMIT $3::bigint + 1
+                SELECT e.*, coalesce(octet_length(e.text), 0) + coalesce(octet_length(e.data), 0) AS size
+                FROM ({source}) e
             ) e
             WINDOW walk AS (ORDER BY e.seq {order})
         ) e
         WHERE e.n <= $3 AND (e.n = 1 OR e.before < $4::bigint) ORDER BY e.n"
-    );
-    let limit = i64::from(limit.max(1));
-    let max_bytes = i64::try_from(max_bytes).unwrap_or(i64::MAX);
-    let found = lease.query(&sql, &[&room.as_str(), &bound, &limit, &max_bytes]).await?;
-    let looked_at: i64 = found.first().map_or(0, |row| row.get(11));
-    let mut entries = found.iter().map(entry_of).collect::<Result<Vec<_>, _>>()?;
-    if order == "DESC" {
-        entries.reverse();
-    }
+    )
+}
+
+/// What [`cut`] gave.
+fn page_of(found: &[Row]) -> Result<Page, StoreError> {
+    let looked_at: i64 = found.first().map_or(0, |row| row.get("looked_at"));
+    let entries = found.iter().map(entry_of).collect::<Result<Vec<_>, _>>()?;
     let more = looked_at > i64::try_from(entries.len()).unwrap_or(i64::MAX);
     Ok(Page { entries, more })
 }

@@ -5,6 +5,7 @@ use tokio_postgres::Row;
 use super::pool::Lease;
 use crate::entry::{Role, Room, RoomKind};
 use crate::ids::{RoomId, Seq, UserId};
+use crate::infra::rows::CALLS_ROOM;
 use crate::infra::{codes, rows};
 use crate::ports::{Created, MyRoom, StoreError};
 
@@ -107,7 +108,9 @@ pub async fn rooms(
     found.iter().map(with_role).collect()
 }
 
-/// Unread messages are counted along the log's own index, from the read mark on: as many steps as there is unread.
+/// What is unread is a difference of counts that are there already: the room's messages, less those up to the read mark,
+/// less one's own behind it, which an index counts. Mentions are counted along an index of nothing else. Both only for
+/// the rooms of this page.
 pub async fn my_rooms(
     lease: &mut Lease,
     user: &UserId,
@@ -115,22 +118,31 @@ pub async fn my_rooms(
     limit: u32,
 ) -> Result<Vec<MyRoom>, StoreError> {
     let sql = format!(
-        "SELECT {ROOM}, p.role, p.read_seq,
-            CASE WHEN p.read_seq >= h.head THEN 0 ELSE (
-                SELECT count(*) FROM entries e
-                WHERE e.room_no = r.no AND e.seq > p.read_seq AND e.kind = 0 AND e.user_id <> $1
-            ) END
-        FROM people p JOIN rooms r ON r.no = p.room_no JOIN room_heads h ON h.no = r.no
-        WHERE p.user_id = $1 AND p.role IS NOT NULL AND NOT r.deleted AND r.id > $2 ORDER BY r.id LIMIT $3"
+        "SELECT {ROOM}, p.role AS my_role, p.read_seq, CASE WHEN p.read_seq >= h.head THEN 0 ELSE
+                h.messages - p.read_messages - (
+                    SELECT count(*) FROM entries e
+                    WHERE e.user_id = $1 AND e.room_no = p.room_no AND e.seq > p.read_seq AND e.kind = 0
+                )
+            END AS unread, CASE WHEN p.read_seq >= h.head THEN 0 ELSE (
+                SELECT count(*) FROM mentions m WHERE m.user_id = $1 AND m.room_no = p.room_no AND m.seq > p.read_seq
+            ) + (
+                SELECT count(*) FROM mentions m
+                WHERE m.user_id = '{CALLS_ROOM}' AND m.room_no = p.room_no AND m.seq > p.read_seq AND m.author <> $1
+            ) END AS mentions
+        FROM (
+            SELECT p.room_no, p.role, p.read_seq, p.read_messages FROM people p JOIN rooms r ON r.no = p.room_no
+            WHERE p.user_id = $1 AND p.role IS NOT NULL AND NOT r.deleted AND r.id > $2 ORDER BY r.id LIMIT $3
+        ) p JOIN rooms r ON r.no = p.room_no JOIN room_heads h ON h.no = p.room_no ORDER BY r.id"
     );
     let cursor = cursor.map_or("", RoomId::as_str);
     let found = lease.query(&sql, &[&user.as_str(), &cursor, &i64::from(limit)]).await?;
     let mine = |row: &Row| {
         Ok(MyRoom {
             room: room_of(row)?,
-            role: codes::parse_role(row.get(7))?,
-            read_seq: rows::seq_out(row.get(8)),
-            unread: rows::seq_out(row.get(9)),
+            role: codes::parse_role(row.get("my_role"))?,
+            read_seq: rows::seq_out(row.get("read_seq")),
+            unread: rows::seq_out(row.get("unread")),
+            mentions: rows::seq_out(row.get("mentions")),
         })
     };
     found.iter().map(mine).collect()
@@ -182,8 +194,11 @@ pub async fn raise_read_marks(lease: &mut Lease, marks: &[(RoomId, UserId, Seq)]
             WHERE p.role IS NOT NULL AND p.read_seq < m.seq
             ORDER BY p.room_no, p.user_id FOR UPDATE OF p
         )
-        UPDATE people p SET read_seq = greatest(p.read_seq, rising.seq) FROM rising
-        WHERE p.room_no = rising.room_no AND p.user_id = rising.user_id";
+        UPDATE people p SET read_seq = rising.seq, read_messages = coalesce((
+            SELECT e.messages FROM entries e WHERE e.room_no = rising.room_no AND e.seq <= rising.seq
+            ORDER BY e.seq DESC LIMIT 1
+        ), 0) FROM rising
+        WHERE p.room_no = rising.room_no AND p.user_id = rising.user_id AND p.read_seq < rising.seq";
     lease.execute(sql, &[&rooms, &users, &seqs]).await?;
     Ok(())
 }

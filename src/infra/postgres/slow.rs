@@ -9,7 +9,7 @@ use tokio_postgres::types::{FromSql, ToSql, Type};
 use super::pool::{Lease, Step};
 use super::rooms::{ROOM, room_of, seconds};
 use crate::ids::{Millis, Seq, UserId};
-use crate::infra::changes::{self, Before, MessageKey, Needs, Person, Plan, Target};
+use crate::infra::changes::{self, Before, MessageKey, Needs, NewEntry, Person, Plan, Target};
 use crate::infra::{codes, rows};
 use crate::ports::{Appended, RoomAppend, RoomNo, StoreError};
 
@@ -45,7 +45,7 @@ const LOCK: &str = "SELECT no, epoch FROM room_heads WHERE no = ANY ($1) ORDER B
 
 const KNOWN: &str = "SELECT room_no, key, seq, at FROM entries WHERE key = ANY ($1)";
 
-const MESSAGES: &str = "SELECT e.room_no, e.seq, e.user_id, e.text
+const MESSAGES: &str = "SELECT e.room_no, e.seq, e.user_id, e.text, e.root
     FROM unnest($1::bigint[], $2::bigint[]) AS n (room_no, seq)
     JOIN entries e ON e.room_no = n.room_no AND e.seq = n.seq WHERE e.kind = 0";
 
@@ -67,7 +67,9 @@ async fn read(
     needs: &[(i64, Needs)],
 ) -> Result<HashMap<i64, Before>, StoreError> {
     let rooms: Vec<i64> = batch.iter().map(|room| room.no.0).collect();
-    let records = format!("SELECT {ROOM}, r.no FROM rooms r JOIN room_heads h ON h.no = r.no WHERE r.no = ANY ($1)");
+    let records = format!(
+        "SELECT {ROOM}, r.no AS no, h.messages AS messages FROM rooms r JOIN room_heads h ON h.no = r.no WHERE r.no = ANY ($1)"
+    );
     let keys: Vec<MessageKey> = needs.iter().flat_map(|(_, needs)| needs.keys.iter().copied()).collect();
     let (message_nos, messages) = flat(needs, |needs| needs.messages.iter().map(|&seq| rows::seq_in(seq)));
     let (reaction_nos, reactions) = flat(needs, |needs| needs.reactions.iter());
@@ -95,9 +97,9 @@ async fn read(
         .collect();
     let mut found: HashMap<i64, Before> = HashMap::new();
     for row in records {
-        let no = row.get(7);
+        let no = row.get("no");
         if held.contains(&no) {
-            found.insert(no, Before::of(RoomNo(no), room_of(row)?));
+            found.insert(no, Before::of(RoomNo(no), room_of(row)?, rows::seq_out(row.get("messages"))));
         }
     }
     for row in known {
@@ -107,7 +109,8 @@ async fn read(
     }
     for row in messages {
         if let Some(before) = found.get_mut(&row.get(0)) {
-            let target = Target { author: rows::user_id(row.get(2))?, text: row.get(3) };
+            let root = row.get::<_, Option<i64>>(4).map(rows::seq_out);
+            let target = Target { author: rows::user_id(row.get(2))?, text: row.get(3), root };
             before.messages.insert(rows::seq_out(row.get(1)), target);
         }
     }
@@ -130,15 +133,17 @@ async fn read(
 }
 
 const INSERT: &str = "INSERT INTO entries (room_no, key, seq, at, kind, user_id, message_id, text, data, reply_to,
-        edited_at, target, active)
+        edited_at, target, active, mentions, root, messages)
     SELECT * FROM unnest($1::bigint[], $2::uuid[], $3::bigint[], $4::bigint[], $5::smallint[], $6::text[], $7::text[],
-        $8::text[], $9::text[], $10::bigint[], $11::bigint[], $12::bigint[], $13::boolean[])";
+        $8::text[], $9::text[], $10::bigint[], $11::bigint[], $12::bigint[], $13::boolean[], $14::text[], $15::bigint[],
+        $16::bigint[])";
 
-const HEADS: &str = "UPDATE room_heads h SET head = n.head FROM unnest($1::bigint[], $2::bigint[]) AS n (no, head)
+const HEADS: &str = "UPDATE room_heads h SET head = n.head, messages = n.messages
+    FROM unnest($1::bigint[], $2::bigint[], $3::bigint[]) AS n (no, head, messages)
     WHERE h.no = n.no AND h.head <> n.head";
 
-const EDIT: &str = "UPDATE entries e SET text = n.text, edited_at = n.at
-    FROM unnest($1::bigint[], $2::bigint[], $3::text[], $4::bigint[]) AS n (room_no, seq, text, at)
+const EDIT: &str = "UPDATE entries e SET text = n.text, edited_at = n.at, mentions = n.mentions
+    FROM unnest($1::bigint[], $2::bigint[], $3::text[], $4::bigint[], $5::text[]) AS n (room_no, seq, text, at, mentions)
     WHERE e.room_no = n.room_no AND e.seq = n.seq";
 
 const ERASE: &str = "UPDATE entries e SET text = NULL, data = NULL
@@ -178,11 +183,13 @@ const DELETE_ROOMS: [&str; 3] = [
 async fn write(lease: &mut Lease, mut plans: Vec<(i64, Plan)>) -> Result<(), StoreError> {
     let entries = EntryColumns::of(&mut plans);
     let (nos, heads): (Vec<i64>, Vec<i64>) = plans.iter().map(|(no, plan)| (*no, rows::seq_in(plan.room.head))).unzip();
+    let counts: Vec<i64> = plans.iter().map(|(_, plan)| rows::seq_in(plan.count)).collect();
 
     let (edited_nos, edited) = flat(&plans, |plan| plan.edited.iter());
     let edited_seqs: Vec<i64> = edited.iter().map(|&(&seq, _)| rows::seq_in(seq)).collect();
-    let edited_texts: Vec<&str> = edited.iter().map(|(_, (text, _))| text.as_str()).collect();
-    let edited_ats: Vec<Millis> = edited.iter().map(|&(_, &(_, at))| at).collect();
+    let edited_texts: Vec<&str> = edited.iter().map(|(_, new)| new.text.as_str()).collect();
+    let edited_ats: Vec<Millis> = edited.iter().map(|(_, new)| new.at).collect();
+    let edited_mentions: Vec<Option<String>> = edited.iter().map(|(_, new)| rows::mentions_in(&new.mentions)).collect();
     let (erased_nos, erased) = flat(&plans, |plan| plan.erased.iter().map(|&seq| rows::seq_in(seq)));
     let (edits_nos, edits) = flat(&plans, |plan| plan.erased_edits.iter().map(|&seq| rows::seq_in(seq)));
 
@@ -205,8 +212,8 @@ async fn write(lease: &mut Lease, mut plans: Vec<(i64, Plan)>) -> Result<(), Sto
     let deleted: Vec<i64> = plans.iter().filter(|(_, plan)| plan.room_deleted).map(|&(no, _)| no).collect();
 
     let entry_params = entries.params();
-    let head_params: [Param<'_>; 2] = [&nos, &heads];
-    let edit_params: [Param<'_>; 4] = [&edited_nos, &edited_seqs, &edited_texts, &edited_ats];
+    let head_params: [Param<'_>; 3] = [&nos, &heads, &counts];
+    let edit_params: [Param<'_>; 5] = [&edited_nos, &edited_seqs, &edited_texts, &edited_ats, &edited_mentions];
     let erase_params: [Param<'_>; 2] = [&erased_nos, &erased];
     let edits_params: [Param<'_>; 2] = [&edits_nos, &edits];
     let set_params: [Param<'_>; 4] = [&set_nos, &set.0, &set.1, &set.2];
@@ -254,6 +261,9 @@ struct EntryColumns {
     edits: Vec<Option<i64>>,
     targets: Vec<Option<i64>>,
     actives: Vec<Option<bool>>,
+    mentions: Vec<Option<String>>,
+    roots: Vec<Option<i64>>,
+    counts: Vec<i64>,
 }
 
 impl EntryColumns {
@@ -261,7 +271,7 @@ impl EntryColumns {
     fn of(plans: &mut [(i64, Plan)]) -> Self {
         let mut columns = Self::default();
         for (no, plan) in plans {
-            for (entry, key) in plan.entries.drain(..) {
+            for NewEntry { entry, key, root, count } in plan.entries.drain(..) {
                 let row = rows::EntryRow::of(entry);
                 columns.nos.push(*no);
                 columns.keys.push(key);
@@ -276,13 +286,16 @@ impl EntryColumns {
                 columns.edits.push(row.edited_at);
                 columns.targets.push(row.target);
                 columns.actives.push(row.active);
+                columns.mentions.push(row.mentions);
+                columns.roots.push(root.map(rows::seq_in));
+                columns.counts.push(rows::seq_in(count));
             }
         }
         columns
     }
 
     /// As [`INSERT`] takes them.
-    fn params(&self) -> [Param<'_>; 13] {
+    fn params(&self) -> [Param<'_>; 16] {
         [
             &self.nos,
             &self.keys,
@@ -297,6 +310,9 @@ impl EntryColumns {
             &self.edits,
             &self.targets,
             &self.actives,
+            &self.mentions,
+            &self.roots,
+            &self.counts,
         ]
     }
 }

@@ -1,11 +1,11 @@
 //! Appending to logs: one transaction over all rooms of the call, each by the shared plan (`infra::changes`).
 
-use rusqlite::{Connection, OptionalExtension, Statement, Transaction, TransactionBehavior, params};
+use rusqlite::{Connection, OptionalExtension, Row, Statement, Transaction, TransactionBehavior, params};
 
 use super::rooms::{ROOM, collect, room_of};
 use super::threads::store_error;
 use crate::ids::Millis;
-use crate::infra::changes::{self, Before, MessageKey, Needs, Person, Plan, Target};
+use crate::infra::changes::{self, Before, MessageKey, Needs, NewEntry, Person, Plan, Target};
 use crate::infra::{codes, rows};
 use crate::ports::{Appended, Outcome, RoomAppend, RoomNo, StoreError};
 
@@ -26,9 +26,12 @@ pub fn append(connection: &mut Connection, batch: Vec<RoomAppend>) -> Result<Vec
 
 /// `None`: the room has another epoch, or is gone.
 fn read(transaction: &Transaction<'_>, no: RoomNo, epoch: i64, needs: &Needs) -> Result<Option<Before>, StoreError> {
-    let sql = format!("SELECT {ROOM} FROM rooms r WHERE r.no = ?1 AND r.epoch = ?2 AND r.deleted = 0");
-    let Some(room) = collect(transaction, &sql, params![no.0, epoch], room_of)?.pop() else { return Ok(None) };
-    let mut before = Before::of(no, room);
+    let sql = format!(
+        "SELECT {ROOM}, r.messages AS messages FROM rooms r WHERE r.no = ?1 AND r.epoch = ?2 AND r.deleted = 0"
+    );
+    let record = |row: &Row<'_>| Ok((room_of(row)?, row.get::<_, i64>("messages").map_err(store_error)?));
+    let Some((room, count)) = collect(transaction, &sql, params![no.0, epoch], record)?.pop() else { return Ok(None) };
+    let mut before = Before::of(no, room, rows::seq_out(count));
 
     each(transaction, KNOWN, &needs.keys, |known, &key| {
         let found = known.query_row([key.0], |row| Ok((row.get::<_, i64>(0)?, row.get::<_, Millis>(1)?)));
@@ -39,10 +42,11 @@ fn read(transaction: &Transaction<'_>, no: RoomNo, epoch: i64, needs: &Needs) ->
     })?;
     each(transaction, MESSAGE, &needs.messages, |message, &seq| {
         let found = message.query_row(params![no.0, rows::seq_in(seq)], |row| {
-            Ok((row.get::<_, String>(0)?, row.get::<_, Option<String>>(1)?))
+            Ok((row.get::<_, String>(0)?, row.get::<_, Option<String>>(1)?, row.get::<_, Option<i64>>(2)?))
         });
-        if let Some((author, text)) = found.optional().map_err(store_error)? {
-            before.messages.insert(seq, Target { author: rows::user_id(&author)?, text });
+        if let Some((author, text, root)) = found.optional().map_err(store_error)? {
+            let target = Target { author: rows::user_id(&author)?, text, root: root.map(rows::seq_out) };
+            before.messages.insert(seq, target);
         }
         Ok(())
     })?;
@@ -73,16 +77,16 @@ fn read(transaction: &Transaction<'_>, no: RoomNo, epoch: i64, needs: &Needs) ->
 }
 
 const KNOWN: &str = "SELECT seq, at FROM entries WHERE key = ?1";
-const MESSAGE: &str = "SELECT user_id, text FROM entries WHERE room_no = ?1 AND seq = ?2 AND kind = 0";
+const MESSAGE: &str = "SELECT user_id, text, root FROM entries WHERE room_no = ?1 AND seq = ?2 AND kind = 0";
 const REACTION: &str = "SELECT 1 FROM reactions WHERE room_no = ?1 AND target = ?2 AND user_id = ?3 AND emoji = ?4";
 const PERSON: &str = "SELECT role, muted, banned FROM people WHERE room_no = ?1 AND user_id = ?2";
 const USER: &str = "SELECT 1 FROM users WHERE id = ?1 AND erased = 0";
 
 const INSERT: &str = "INSERT INTO entries \
-    (room_no, key, seq, at, kind, user_id, message_id, text, data, reply_to, edited_at, target, active) \
-    VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10, ?11, ?12, ?13)";
-const HEAD: &str = "UPDATE rooms SET head = ?2 WHERE no = ?1";
-const EDIT: &str = "UPDATE entries SET text = ?3, edited_at = ?4 WHERE room_no = ?1 AND seq = ?2";
+    (room_no, key, seq, at, kind, user_id, message_id, text, data, reply_to, edited_at, target, active, mentions, \
+    root, messages) VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10, ?11, ?12, ?13, ?14, ?15, ?16)";
+const HEAD: &str = "UPDATE rooms SET head = ?2, messages = ?3 WHERE no = ?1";
+const EDIT: &str = "UPDATE entries SET text = ?3, edited_at = ?4, mentions = ?5 WHERE room_no = ?1 AND seq = ?2";
 const ERASE: &str = "UPDATE entries SET text = NULL, data = NULL WHERE room_no = ?1 AND seq = ?2";
 const ERASE_EDITS: &str = "UPDATE entries SET text = NULL WHERE room_no = ?1 AND target = ?2 AND kind = 1";
 const SET_REACTION: &str = "INSERT INTO reactions (room_no, target, user_id, emoji) VALUES (?1, ?2, ?3, ?4) \
@@ -102,7 +106,7 @@ const DELETE_ROOM: [&str; 2] = [
 
 fn write(transaction: &Transaction<'_>, RoomNo(no): RoomNo, plan: Plan) -> Result<Vec<Outcome>, StoreError> {
     let head = (!plan.entries.is_empty()).then(|| rows::seq_in(plan.room.head));
-    each(transaction, INSERT, plan.entries, |insert, (entry, key)| {
+    each(transaction, INSERT, plan.entries, |insert, NewEntry { entry, key, root, count }| {
         let row = rows::EntryRow::of(entry);
         let key = key.map(|MessageKey(key)| key);
         let values = params![
@@ -118,13 +122,16 @@ fn write(transaction: &Transaction<'_>, RoomNo(no): RoomNo, plan: Plan) -> Resul
             row.reply_to,
             row.edited_at,
             row.target,
-            row.active
+            row.active,
+            row.mentions,
+            root.map(rows::seq_in),
+            rows::seq_in(count)
         ];
         done(insert.execute(values))
     })?;
-    each(transaction, HEAD, head, |raise, head| done(raise.execute([no, head])))?;
-    each(transaction, EDIT, plan.edited, |edit, (seq, (text, at))| {
-        done(edit.execute(params![no, rows::seq_in(seq), text, at]))
+    each(transaction, HEAD, head, |raise, head| done(raise.execute([no, head, rows::seq_in(plan.count)])))?;
+    each(transaction, EDIT, plan.edited, |edit, (seq, new)| {
+        done(edit.execute(params![no, rows::seq_in(seq), new.text, new.at, rows::mentions_in(&new.mentions)]))
     })?;
     each(transaction, ERASE, plan.erased, |erase, seq| done(erase.execute([no, rows::seq_in(seq)])))?;
     each(transaction, ERASE_EDITS, plan.erased_edits, |erase, seq| done(erase.execute([no, rows::seq_in(seq)])))?;

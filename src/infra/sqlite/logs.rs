@@ -2,18 +2,18 @@
 
 use std::collections::HashMap;
 
-use rusqlite::{Connection, Row, TransactionBehavior, params};
+use rusqlite::{Connection, Row, ToSql, TransactionBehavior, params};
 
 use super::rooms::{ROOM, collect, room_of};
 use super::threads::store_error;
 use crate::entry::Entry;
-use crate::ids::{Epoch, RoomId};
+use crate::ids::{Epoch, RoomId, Seq};
 use crate::infra::{codes, rows};
-use crate::ports::{OpenedRoom, Page, Range, RoomNo, StoreError};
+use crate::ports::{OpenedRoom, Page, Range, RoomNo, StoreError, Thread};
 
 /// The columns that [`row_of`] reads, of `entries e`.
-const ENTRY: &str =
-    "e.seq, e.at, e.kind, e.user_id, e.message_id, e.text, e.data, e.reply_to, e.edited_at, e.target, e.active";
+const ENTRY: &str = "e.seq, e.at, e.kind, e.user_id, e.message_id, e.text, e.data, e.reply_to, e.edited_at, e.target, e.active, \
+     e.mentions";
 
 fn row_of(row: &Row<'_>) -> rusqlite::Result<rows::EntryRow> {
     Ok(rows::EntryRow {
@@ -28,6 +28,7 @@ fn row_of(row: &Row<'_>) -> rusqlite::Result<rows::EntryRow> {
         edited_at: row.get(8)?,
         target: row.get(9)?,
         active: row.get(10)?,
+        mentions: row.get(11)?,
     })
 }
 
@@ -79,7 +80,6 @@ pub fn open_room(connection: &mut Connection, room: &RoomId, recent: u32) -> Res
     }))
 }
 
-/// Reads row by row until the page is full, and one further to know whether there are more.
 pub fn page(
     connection: &mut Connection,
     room: &RoomId,
@@ -96,10 +96,60 @@ pub fn page(
         "SELECT {ENTRY} FROM entries e WHERE e.room_no = (SELECT no FROM rooms WHERE id = ?1 AND deleted = 0) \
          AND {condition} ORDER BY e.seq {order} LIMIT ?3"
     );
-    let limit = limit.max(1) as usize;
-    let mut statement = connection.prepare_cached(&sql).map_err(store_error)?;
-    let look_at = i64::try_from(limit).unwrap_or(i64::MAX).saturating_add(1);
-    let mut found = statement.query(params![room.as_str(), bound, look_at]).map_err(store_error)?;
+    let mut page =
+        cut(connection, &sql, params![room.as_str(), bound, looked_at(limit)], limit.max(1) as usize, max_bytes)?;
+    if order == "DESC" {
+        page.entries.reverse();
+    }
+    Ok(page)
+}
+
+/// A thread's root lies before every reply to it.
+pub fn thread(
+    connection: &mut Connection,
+    room: &RoomId,
+    message: Seq,
+    after: Seq,
+    limit: u32,
+    max_bytes: usize,
+) -> Result<Option<Thread>, StoreError> {
+    let of = "SELECT coalesce(e.root, e.seq) FROM entries e
+        WHERE e.room_no = (SELECT no FROM rooms WHERE id = ?1 AND deleted = 0) AND e.seq = ?2 AND e.kind = 0";
+    let seq = |row: &Row<'_>| row.get::<_, i64>(0).map_err(store_error);
+    let Some(root) = collect(connection, of, params![room.as_str(), rows::seq_in(message)], seq)?.pop() else {
+        return Ok(None);
+    };
+    let sql = format!(
+        "SELECT {ENTRY} FROM entries e
+         WHERE e.room_no = (SELECT no FROM rooms WHERE id = ?1 AND deleted = 0) AND e.seq = ?4 AND e.seq > ?2
+         UNION ALL
+         SELECT * FROM (
+            SELECT {ENTRY} FROM entries e
+            WHERE e.room_no = (SELECT no FROM rooms WHERE id = ?1 AND deleted = 0) AND e.root = ?4 AND e.seq > ?2
+            ORDER BY e.seq LIMIT ?3
+         )
+         ORDER BY 1 LIMIT ?3"
+    );
+    let values = params![room.as_str(), rows::seq_in(after), looked_at(limit), root];
+    let page = cut(connection, &sql, values, limit.max(1) as usize, max_bytes)?;
+    Ok(Some(Thread { root: rows::seq_out(root), page }))
+}
+
+/// One row further than the page goes, to know whether there are more.
+fn looked_at(limit: u32) -> i64 {
+    i64::from(limit.max(1)) + 1
+}
+
+/// Reads row by row until the page is full.
+fn cut(
+    connection: &Connection,
+    sql: &str,
+    values: &[&dyn ToSql],
+    limit: usize,
+    max_bytes: usize,
+) -> Result<Page, StoreError> {
+    let mut statement = connection.prepare_cached(sql).map_err(store_error)?;
+    let mut found = statement.query(values).map_err(store_error)?;
     let mut entries: Vec<Entry> = Vec::new();
     let mut bytes = 0;
     let mut more = false;
@@ -111,9 +161,6 @@ pub fn page(
         let row = row_of(row).map_err(store_error)?;
         bytes += row.text.as_ref().map_or(0, String::len) + row.data.as_ref().map_or(0, String::len);
         entries.push(row.into_entry()?);
-    }
-    if order == "DESC" {
-        entries.reverse();
     }
     Ok(Page { entries, more })
 }

@@ -5,6 +5,7 @@ use rusqlite::{Connection, OptionalExtension, Row, params};
 use super::threads::store_error;
 use crate::entry::{Role, Room, RoomKind};
 use crate::ids::{RoomId, Seq, UserId};
+use crate::infra::rows::CALLS_ROOM;
 use crate::infra::{codes, rows};
 use crate::ports::{Created, MyRoom, StoreError};
 
@@ -103,7 +104,9 @@ pub fn rooms(
     })
 }
 
-/// Unread messages are counted along the log itself, from the read mark on: as many steps as there is unread.
+/// What is unread is a difference of counts that are there already: the room's messages, less those up to the read mark,
+/// less one's own behind it, which an index counts. Mentions are counted along an index of nothing else. Both only for
+/// the rooms of this page.
 pub fn my_rooms(
     connection: &mut Connection,
     user: &UserId,
@@ -111,20 +114,29 @@ pub fn my_rooms(
     limit: u32,
 ) -> Result<Vec<MyRoom>, StoreError> {
     let sql = format!(
-        "SELECT {ROOM}, p.role, p.read_seq, (
-            SELECT count(*) FROM entries e
-            WHERE e.room_no = r.no AND e.seq > p.read_seq AND e.kind = 0 AND e.user_id <> ?1
-        )
-        FROM people p JOIN rooms r ON r.no = p.room_no
-        WHERE p.user_id = ?1 AND p.role IS NOT NULL AND r.deleted = 0 AND r.id > ?2 ORDER BY r.id LIMIT ?3"
+        "SELECT {ROOM}, p.role AS my_role, p.read_seq AS read_seq, r.messages - p.read_messages - (
+                SELECT count(*) FROM entries e INDEXED BY entries_own
+                WHERE e.user_id = ?1 AND e.room_no = r.no AND e.seq > p.read_seq AND e.kind = 0
+            ) AS unread, (
+                SELECT count(*) FROM mentions m WHERE m.user_id = ?1 AND m.room_no = r.no AND m.seq > p.read_seq
+            ) + (
+                SELECT count(*) FROM mentions m
+                WHERE m.user_id = '{CALLS_ROOM}' AND m.room_no = r.no AND m.seq > p.read_seq AND m.author <> ?1
+            ) AS mentions
+        FROM (
+            SELECT p.room_no, p.role, p.read_seq, p.read_messages FROM people p JOIN rooms r ON r.no = p.room_no
+            WHERE p.user_id = ?1 AND p.role IS NOT NULL AND r.deleted = 0 AND r.id > ?2 ORDER BY r.id LIMIT ?3
+        ) p JOIN rooms r ON r.no = p.room_no ORDER BY r.id"
     );
     let cursor = cursor.map_or("", RoomId::as_str);
     collect(connection, &sql, params![user.as_str(), cursor, limit], |row| {
+        let number = |column: &str| row.get::<_, i64>(column).map(rows::seq_out).map_err(store_error);
         Ok(MyRoom {
             room: room_of(row)?,
-            role: codes::parse_role(row.get(7).map_err(store_error)?)?,
-            read_seq: rows::seq_out(row.get(8).map_err(store_error)?),
-            unread: rows::seq_out(row.get(9).map_err(store_error)?),
+            role: codes::parse_role(row.get("my_role").map_err(store_error)?)?,
+            read_seq: number("read_seq")?,
+            unread: number("unread")?,
+            mentions: number("mentions")?,
         })
     })
 }
@@ -163,7 +175,10 @@ pub fn bans(
 pub fn raise_read_marks(connection: &mut Connection, marks: &[(RoomId, UserId, Seq)]) -> Result<(), StoreError> {
     let transaction = connection.transaction().map_err(store_error)?;
     for (room, user, seq) in marks {
-        let sql = "UPDATE people SET read_seq = min(?3, r.head) FROM rooms r
+        let sql = "UPDATE people SET read_seq = min(?3, r.head), read_messages = coalesce((
+                SELECT e.messages FROM entries e WHERE e.room_no = r.no AND e.seq <= ?3 ORDER BY e.seq DESC LIMIT 1
+            ), 0)
+            FROM rooms r
             WHERE r.id = ?1 AND r.deleted = 0 AND people.room_no = r.no AND people.user_id = ?2
             AND people.role IS NOT NULL AND people.read_seq < min(?3, r.head)";
         let mut statement = transaction.prepare_cached(sql).map_err(store_error)?;

@@ -9,7 +9,7 @@ use serde_json::value::RawValue;
 use serde_json::{Value, json};
 
 use super::*;
-use crate::entry::{Body, Data, Entry, Message, Role, RoomPatch};
+use crate::entry::{Body, Data, Entry, Mentions, Message, ReactionCount, Role, RoomPatch, Shown, Tally};
 use crate::ids::{MessageId, NodeId, RoomId, UserId};
 use crate::refusal::{Code, Refusal};
 
@@ -56,6 +56,7 @@ fn message(text: Option<&str>, data: Option<Value>) -> Body {
         reply_to: text.map(|_| 1),
         data: data.map(|data| Data::from_compact(data.to_string()).expect("valid JSON")),
         edited_at: text.map(|_| at() + 1_000),
+        mentions: Mentions::default(),
     })
 }
 
@@ -147,8 +148,8 @@ fn frames_to_clients_are_as_documented() {
     let entries = [
         entry(1, message(Some("hi"), Some(json!({"mood": [1, 2.5, null]})))),
         entry(2, message(None, None)),
-        entry(3, Body::Edit { target: 1, text: Some("hello".into()) }),
-        entry(4, Body::Edit { target: 2, text: None }),
+        entry(3, Body::Edit { target: 1, text: Some("hello".into()), mentions: Mentions::default() }),
+        entry(4, Body::Edit { target: 2, text: None, mentions: Mentions::default() }),
         entry(5, Body::Delete { target: 2 }),
         entry(6, Body::Reaction { target: 1, emoji: "👍".into(), active: true }),
         entry(
@@ -166,8 +167,39 @@ fn frames_to_clients_are_as_documented() {
         events(encoding, &room, encoded.iter().map(|entry| &entry[..]))
     };
     hold("server-events", &frame(Encoding::Json), &frame(Encoding::MsgPack));
-    let page = |encoding| history(encoding, &room, &entries[..2], true, Some(12));
+    let shown = |tally: Tally| {
+        let [first, second] = [entries[0].clone(), entries[1].clone()];
+        [Shown { entry: first, tally }, Shown { entry: second, tally: Tally::default() }]
+    };
+    let page = |encoding| history(encoding, &room, &shown(Tally::default()), true, Some(12));
     hold("server-history", &page(Encoding::Json), &page(Encoding::MsgPack));
+    let count = |emoji: &str, count, mine| ReactionCount { emoji: emoji.into(), count, mine };
+    let tally = Tally { replies: 3, reactions: vec![count("👍", 2, true), count("🎉", 1, false)] };
+    let page = |encoding| history(encoding, &room, &shown(tally.clone()), false, Some(13));
+    hold("server-history-tallies", &page(Encoding::Json), &page(Encoding::MsgPack));
+
+    let calls = |text: &str, mentions| {
+        let id = MessageId::parse("m-1").expect("a valid id");
+        let text = Some(text.to_owned());
+        Body::Message(Message { id, text, reply_to: None, data: None, edited_at: None, mentions })
+    };
+    let entries = [
+        entry(1, calls("@bob @carol?", Mentions::new(vec![user("bob"), user("carol")], false))),
+        entry(2, calls("@room: lunch", Mentions::new(Vec::new(), true))),
+        entry(
+            3,
+            Body::Edit {
+                target: 1,
+                text: Some("@room, @bob?".into()),
+                mentions: Mentions::new(vec![user("bob")], true),
+            },
+        ),
+    ];
+    let frame = |encoding| {
+        let encoded: Vec<Bytes> = entries.iter().map(|entry| encode_entry(encoding, entry)).collect();
+        events(encoding, &room, encoded.iter().map(|entry| &entry[..]))
+    };
+    hold("server-events-mentions", &frame(Encoding::Json), &frame(Encoding::MsgPack));
 }
 
 #[test]

@@ -3,7 +3,7 @@
 use proptest::prelude::*;
 
 use super::*;
-use crate::entry::{Body, Data, Entry, Message, RoomPatch};
+use crate::entry::{Body, Data, Entry, Mentions, Message, RoomPatch};
 use crate::ids::{MessageId, UserId};
 
 /// Any JSON value, as text.
@@ -29,11 +29,24 @@ fn json_value() -> impl Strategy<Value = String> {
     })
 }
 
+fn mentions() -> impl Strategy<Value = Mentions> {
+    let users = prop::collection::vec("[a-z]{1,8}", 0..3);
+    let users = users.prop_map(|users| users.iter().map(|id| UserId::parse(id).expect("a valid id")).collect());
+    (users, any::<bool>()).prop_map(|(users, room)| Mentions::new(users, room))
+}
+
 fn entry() -> impl Strategy<Value = Entry> {
     let text = prop::option::of(any::<String>());
     let body = prop_oneof![
-        ("[ -~é😀]{1,64}", text.clone(), any::<Option<u64>>(), prop::option::of(json_value()), any::<Option<u32>>())
-            .prop_map(|(id, text, reply_to, data, edited)| {
+        (
+            "[ -~é😀]{1,64}",
+            text.clone(),
+            any::<Option<u64>>(),
+            prop::option::of(json_value()),
+            any::<Option<u32>>(),
+            mentions()
+        )
+            .prop_map(|(id, text, reply_to, data, edited, mentions)| {
                 let data = data.map(|data| {
                     let value: serde_json::Value = serde_json::from_str(&data).expect("valid");
                     Data::from_compact(value.to_string()).expect("valid")
@@ -44,9 +57,10 @@ fn entry() -> impl Strategy<Value = Entry> {
                     text,
                     reply_to,
                     edited_at: edited.map(i64::from),
+                    mentions,
                 })
             }),
-        (any::<u64>(), text).prop_map(|(target, text)| Body::Edit { target, text }),
+        (any::<u64>(), text, mentions()).prop_map(|(target, text, mentions)| Body::Edit { target, text, mentions }),
         any::<u64>().prop_map(|target| Body::Delete { target }),
         (any::<u64>(), any::<String>(), any::<bool>()).prop_map(|(target, emoji, active)| Body::Reaction {
             target,

@@ -3,7 +3,7 @@
 use serde_json::{Value, json};
 
 use super::*;
-use crate::entry::{Body, Data, Entry, Message};
+use crate::entry::{Body, Data, Entry, Mentions, Message, Shown, Tally};
 use crate::ids::{MessageId, RoomId, UserId};
 use crate::refusal::Refusal;
 
@@ -22,6 +22,7 @@ fn message(seq: u64, text: &str, data: Option<&str>) -> Entry {
             reply_to: None,
             data: data.map(|data| Data::from_compact(data.to_owned()).expect("valid JSON")),
             edited_at: None,
+            mentions: Mentions::default(),
         }),
     }
 }
@@ -93,7 +94,8 @@ fn event_frames_are_their_entries_in_a_row() {
 
 #[test]
 fn history_frames_hold_the_page() {
-    let entries = [message(1, "a", None), message(2, "b", Some("null"))];
+    let shown = |entry| Shown { entry, tally: Tally::default() };
+    let entries = [message(1, "a", None), message(2, "b", Some("null"))].map(shown);
     for reference in [None, Some(3)] {
         let frame = history(Encoding::Json, &room(), &entries, true, reference);
         let value: Value = serde_json::from_slice(&frame).expect("valid JSON");

@@ -17,7 +17,7 @@ on_both_stores!(
 );
 
 fn edit(target: Seq, text: &str) -> Change {
-    Change::Edit { target, text: text.into() }
+    Change::Edit { target, text: text.into(), mentions: Mentions::default() }
 }
 
 fn delete(target: Seq, moderator: bool) -> Change {
@@ -55,7 +55,7 @@ async fn an_edit_is_the_authors_and_shows_at_once(b: Backend) {
     assert_eq!(room.does("alice", edit(3, "an edit is no message")).await, Outcome::NoSuchTarget);
     let log = b.log("one").await;
     assert_eq!(text_of(&log[0]), (Some("second"), Some(later)));
-    assert_eq!(log[2].body, Body::Edit { target: 1, text: Some("second".into()) });
+    assert_eq!(log[2].body, Body::Edit { target: 1, text: Some("second".into()), mentions: Mentions::default() });
     let Body::Message(message) = &log[0].body else { panic!("not a message") };
     assert_eq!(message.data.as_ref().map(Data::as_str), Some("{\"k\":1}"), "data is not what was edited");
     assert_eq!((log[0].at, log.len()), (AT, 3));

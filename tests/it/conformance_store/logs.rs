@@ -260,7 +260,7 @@ impl Random {
             0..4 => message(&id, &format!("text {target}")),
             4 => reply(&id, "a reply", target),
             5 => if_known(&id),
-            6..9 => Change::Edit { target, text: format!("edited {}", self.below(3)) },
+            6..9 => Change::Edit { target, text: format!("edited {}", self.below(3)), mentions: Mentions::default() },
             9 | 10 => Change::Delete { target, moderator: self.below(2) == 0 },
             11 | 12 => {
                 let emoji = ["👍", "🎉"][self.below(2) as usize].to_owned();

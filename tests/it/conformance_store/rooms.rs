@@ -113,7 +113,7 @@ async fn counts_what_others_wrote_behind_the_read_mark(b: Backend) {
         says("bob", "2", "b"),
         says("alice", "3", "a"),
         item("alice", AT, Change::React { target: 1, emoji: "👍".into(), active: true }),
-        item("alice", AT, Change::Edit { target: 1, text: "edited".into() }),
+        item("alice", AT, Change::Edit { target: 1, text: "edited".into(), mentions: Mentions::default() }),
         says("alice", "6", "a"),
     ])
     .await;

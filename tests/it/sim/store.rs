@@ -6,7 +6,7 @@ use std::rc::Rc;
 
 use roundtable::domain::append::{AppendItem, Change, Outcome};
 use roundtable::domain::rules::People;
-use roundtable::entry::{Body, Entry, Message, Role, Room, RoomKind};
+use roundtable::entry::{Body, Entry, Mentions, Message, Role, Room, RoomKind};
 use roundtable::ids::{Epoch, MessageId, Millis, RoomId, Seq, UserId};
 
 use super::Flaw;
@@ -107,7 +107,7 @@ impl Log {
                 Rc::new(Entry { body, ..(**entry).clone() })
             }
             Body::Edit { target, .. } if self.present.get(target) == Some(&None) => {
-                let body = Body::Edit { target: *target, text: None };
+                let body = Body::Edit { target: *target, text: None, mentions: Mentions::default() };
                 Rc::new(Entry { body, ..(**entry).clone() })
             }
             _ => entry.clone(),
@@ -117,7 +117,7 @@ impl Log {
     fn item(&mut self, item: AppendItem, flaw: Flaw) -> Outcome {
         let AppendItem { user, at, change } = item;
         match change {
-            Change::Message { id, text, reply_to, data, only_if_known } => {
+            Change::Message { id, text, reply_to, data, mentions, only_if_known } => {
                 let key = (user.clone(), id.clone());
                 if let Some(&(seq, at)) = self.known.get(&key)
                     && flaw != Flaw::StoreForgetsIds
@@ -131,20 +131,20 @@ impl Log {
                     return Outcome::NoSuchTarget;
                 }
                 let present = Some(text.clone());
-                let message = Message { id, text: Some(text), reply_to, data, edited_at: None };
+                let message = Message { id, text: Some(text), reply_to, data, edited_at: None, mentions };
                 let seq = self.log(user, at, Body::Message(message), flaw);
                 self.known.insert(key, (seq, at));
                 self.present.insert(seq, present);
                 Outcome::Appended { seq, at }
             }
-            Change::Edit { target, text } => match self.author_and_text(target) {
+            Change::Edit { target, text, mentions } => match self.author_and_text(target) {
                 None => Outcome::NoSuchTarget,
                 Some((author, _)) if author != user => Outcome::NotYours,
                 Some((_, None)) => Outcome::TargetDeleted,
                 Some((_, Some(present))) if present == text => Outcome::Unchanged,
                 Some(_) => {
                     self.present.insert(target, Some(text.clone()));
-                    let seq = self.log(user, at, Body::Edit { target, text: Some(text) }, flaw);
+                    let seq = self.log(user, at, Body::Edit { target, text: Some(text), mentions }, flaw);
                     Outcome::Appended { seq, at }
                 }
             },
@@ -208,7 +208,7 @@ impl Log {
         for entry in &self.entries {
             match &entry.body {
                 Body::Message(Message { text: Some(text), .. }) => texts.entry(entry.seq).or_default().insert(text),
-                Body::Edit { target, text: Some(text) } => texts.entry(*target).or_default().insert(text),
+                Body::Edit { target, text: Some(text), .. } => texts.entry(*target).or_default().insert(text),
                 _ => false,
             };
         }

@@ -43,7 +43,7 @@ fn fits(entry: &Entry, request: &Request, history: &History) -> bool {
             (Body::Message(message), Command::Send { id, text, reply_to, .. }) => {
                 message.id == *id && message.text.as_ref() == Some(text) && message.reply_to == *reply_to
             }
-            (Body::Edit { target: at, text: new }, Command::Edit { target, text }) => {
+            (Body::Edit { target: at, text: new, .. }, Command::Edit { target, text }) => {
                 at == target && new.as_ref() == Some(text)
             }
             (Body::Delete { target: at }, Command::Delete { target }) => at == target,

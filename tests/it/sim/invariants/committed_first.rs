@@ -49,7 +49,7 @@ fn same(shown: &Entry, committed: &Entry, texts: &Texts) -> bool {
             (Body::Message(shown), Body::Message(committed)) => {
                 shown.id == committed.id && shown.reply_to == committed.reply_to && text_known(&shown.text)
             }
-            (Body::Edit { target, text }, Body::Edit { target: of, text: committed }) => {
+            (Body::Edit { target, text, .. }, Body::Edit { target: of, text: committed, .. }) => {
                 target == of && (text == committed || text.is_none())
             }
             (shown, committed) => shown == committed,

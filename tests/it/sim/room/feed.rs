@@ -3,7 +3,7 @@
 use std::rc::Rc;
 
 use roundtable::domain::ring::Ring;
-use roundtable::entry::{Body, Entry};
+use roundtable::entry::{Body, Entry, Mentions};
 use roundtable::ids::{Seq, UserId};
 
 use crate::sim::wire::{Out, Run, ToHub};
@@ -97,10 +97,11 @@ impl Feed {
     /// As `follow`.
     fn follow(&mut self, entry: &Entry) {
         match &entry.body {
-            Body::Edit { target, text: Some(text) } => self.ring.replace(*target, |kept| {
+            Body::Edit { target, text: Some(text), mentions } => self.ring.replace(*target, |kept| {
                 changed(kept, |body| match body {
                     Body::Message(message) if message.text.is_some() => {
                         message.text = Some(text.clone());
+                        message.mentions = mentions.clone();
                         true
                     }
                     _ => false,
@@ -124,8 +125,14 @@ impl Feed {
 
 fn erase(body: &mut Body) -> bool {
     match body {
-        Body::Message(message) => message.text.take().is_some(),
-        Body::Edit { text, .. } => text.take().is_some(),
+        Body::Message(message) => {
+            message.mentions = Mentions::default();
+            message.text.take().is_some()
+        }
+        Body::Edit { text, mentions, .. } => {
+            *mentions = Mentions::default();
+            text.take().is_some()
+        }
         _ => false,
     }
 }

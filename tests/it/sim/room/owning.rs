@@ -125,7 +125,7 @@ impl Room {
     /// [`Flaw::OwnerShowsEarly`]: what is not committed yet, under the number it will probably get.
     fn show_early(&mut self, items: &[roundtable::domain::append::AppendItem], cx: &mut Cx) {
         use roundtable::domain::append::Change;
-        use roundtable::entry::{Body, Message};
+        use roundtable::entry::{Body, Mentions, Message};
         let first = self.feed.head() + 1;
         let entries: Vec<Rc<Entry>> = items
             .iter()
@@ -135,8 +135,14 @@ impl Room {
             })
             .zip(first..)
             .map(|((item, id, text), seq)| {
-                let message =
-                    Message { id: id.clone(), text: Some(text.clone()), reply_to: None, data: None, edited_at: None };
+                let message = Message {
+                    id: id.clone(),
+                    text: Some(text.clone()),
+                    reply_to: None,
+                    data: None,
+                    edited_at: None,
+                    mentions: Mentions::default(),
+                };
                 Rc::new(Entry { seq, user: item.user.clone(), at: item.at, body: Body::Message(message) })
             })
             .collect();

@@ -16,7 +16,7 @@ use bytes::Bytes;
 use roundtable::actors::envelope::{Envelope, Frame, PeerMessage};
 use roundtable::domain::lease::Lease;
 use roundtable::domain::placement::wishes;
-use roundtable::entry::{Body, Entry, Message};
+use roundtable::entry::{Body, Entry, Mentions, Message};
 use roundtable::ids::{MessageId, NodeId, RoomId, ShardId, UserId};
 use roundtable::ports::{NodeRecord, NodeState};
 use roundtable::protocol::{Encoding, encode_entry, events_overhead};
@@ -445,7 +445,14 @@ fn what_an_idle_cluster_says() {
 fn what_an_entry_weighs() {
     let text = "x".repeat(100);
     let id = MessageId::parse("0193c5f2-7a4e-7000-8000-00000000002a").expect("valid");
-    let body = Body::Message(Message { id, text: Some(text), reply_to: None, data: None, edited_at: None });
+    let body = Body::Message(Message {
+        id,
+        text: Some(text),
+        reply_to: None,
+        data: None,
+        edited_at: None,
+        mentions: Mentions::default(),
+    });
     let entry =
         Entry { seq: 123_456, user: UserId::parse("user-1234567").expect("valid"), at: 1_760_000_000_000, body };
     let json = encode_entry(Encoding::Json, &entry);
