@@ -7,7 +7,11 @@
 //! acknowledged it never forgets. The bus may lose, and after a reconnect repeat, anything; nothing durable depends on it.
 
 mod bus;
+mod expiry;
+mod invitations;
 mod jobs;
+mod past;
+mod pins;
 
 use std::collections::HashMap;
 
@@ -15,7 +19,11 @@ use async_trait::async_trait;
 use serde::{Deserialize, Serialize};
 
 pub use self::bus::{BusError, BusEvent, ClusterBus, ClusterView, NodeRecord, NodeState};
+pub use self::expiry::ExpiryStore;
+pub use self::invitations::{Invitation, InvitationStore, Invited};
 pub use self::jobs::JobStore;
+pub use self::past::{PastStore, Revision};
+pub use self::pins::{Pin, PinStore, Pinned};
 pub use crate::domain::append::{AppendItem, Change, Outcome};
 use crate::entry::{Entry, Role, Room};
 use crate::ids::{Epoch, Millis, RoomId, Seq, UserId};
@@ -137,7 +145,9 @@ pub enum Created {
 /// Every method may be called from any thread and at any time; each is one transaction and is done or not done as a
 /// whole. All return [`StoreError::Unavailable`] where the outcome is unknown.
 #[async_trait]
-pub trait MessageStore: JobStore + Send + Sync + 'static {
+pub trait MessageStore:
+    JobStore + ExpiryStore + InvitationStore + PastStore + PinStore + Send + Sync + 'static
+{
     /// Brings the schema to this release's version, under a lock that other nodes respect. Gives the names of the
     /// migrations that were run.
     async fn migrate(&self) -> Result<Vec<String>, StoreError>;

@@ -243,7 +243,7 @@ fn room_id(id: &str) -> RoomId {
 
 fn public(id: &str) -> Room {
     let id = room_id(id);
-    Room { id, kind: RoomKind::Public, name: None, topic: None, slow_mode_s: 0, archived: false, head: 0 }
+    Room::new(id, RoomKind::Public)
 }
 
 fn item(by: &str, at: Millis, change: Change) -> AppendItem {

@@ -11,8 +11,8 @@ use bytes::Bytes;
 use crate::actors::messages::{HubIndex, LogEntry, ToHub, ToRoom};
 use crate::domain::command::{Eviction, Hint};
 use crate::domain::ring::Ring;
-use crate::entry::{Body, Entry};
-use crate::ids::{RoomId, Seq, UserId};
+use crate::entry::{Body, Entry, Expiry, RoomPatch};
+use crate::ids::{Millis, RoomId, Seq, UserId};
 use crate::limits::{RING_BYTES, RING_ENTRIES, ring_entry_bytes};
 use crate::protocol::{self, Encoding};
 
@@ -23,13 +23,16 @@ pub struct Feed {
     room: RoomId,
     hubs: Hubs,
     ring: Ring<Arc<LogEntry>>,
+    /// What of the log has disappeared; `None`: not known here, so entries are read from the store.
+    expiry: Option<Expiry>,
     /// Subscriptions a hub has here, by hub index, with its recipient once it has any.
     readers: Vec<(u32, Option<Recipient<ToHub>>)>,
 }
 
 impl Feed {
     pub fn new(room: RoomId, hubs: Hubs) -> Self {
-        Self { room, hubs, ring: Ring::new(RING_ENTRIES, RING_BYTES, ring_entry_bytes), readers: Vec::new() }
+        let ring = Ring::new(RING_ENTRIES, RING_BYTES, ring_entry_bytes);
+        Self { room, hubs, ring, expiry: None, readers: Vec::new() }
     }
 
     pub fn head(&self) -> Seq {
@@ -97,13 +100,16 @@ impl Feed {
             return;
         }
         self.ring.clear_to(head);
+        // A change of it may be among what was passed over.
+        self.expiry = None;
         for hub in self.readers() {
             hub.do_send(ToHub::Advance { room: self.room.clone(), head });
         }
     }
 
     /// After a (re)open: the newest entries as the store has them.
-    pub fn reload(&mut self, head: Seq, recent: Vec<Entry>) {
+    pub fn reload(&mut self, head: Seq, recent: Vec<Entry>, expiry: Expiry) {
+        self.expiry = Some(expiry);
         let behind = self.ring.head() < head;
         self.ring.clear_to(head - recent.len() as Seq);
         for entry in recent {
@@ -118,9 +124,35 @@ impl Feed {
         }
     }
 
-    pub fn after(&self, after: Seq, max_bytes: usize) -> Option<Vec<Arc<LogEntry>>> {
-        if after > self.head() {
+    /// As the owner of the room says.
+    pub fn set_expiry(&mut self, expiry: Option<Expiry>) {
+        self.expiry = expiry;
+    }
+
+    /// The entries behind `after`, without the texts of what has expired at `now`; `None`: the store must be asked.
+    pub fn after(&mut self, after: Seq, max_bytes: usize, now: Millis) -> Option<Vec<Arc<LogEntry>>> {
+        if after >= self.head() {
             return Some(Vec::new());
+        }
+        let found = self.ring.after(after, max_bytes)?;
+        let Some(cutoff) = self.expiry?.cutoff(now) else { return Some(found) };
+        let mut expired = Vec::new();
+        for kept in &found {
+            let said_at = match &kept.entry.body {
+                Body::Message(message) if message.text.is_some() => kept.entry.at,
+                // When the message was sent is not known here once it has left the ring.
+                Body::Edit { target, text: Some(_) } => self.ring.get(*target)?.entry.at,
+                _ => continue,
+            };
+            if said_at <= cutoff {
+                expired.push(kept.entry.seq);
+            }
+        }
+        if expired.is_empty() {
+            return Some(found);
+        }
+        for seq in expired {
+            self.ring.replace(seq, |kept| changed(kept, Entry::erase));
         }
         self.ring.after(after, max_bytes)
     }
@@ -154,12 +186,13 @@ impl Feed {
 
     /// An edit or delete changes what a replay from the ring shows, just as it changes the store.
     fn follow(&mut self, entry: &Entry) {
+        let entry_at = entry.at;
         match &entry.body {
             Body::Edit { target, text: Some(text) } => self.ring.replace(*target, |kept| {
-                changed(kept, |body| match body {
+                changed(kept, |entry| match &mut entry.body {
                     Body::Message(message) if message.text.is_some() => {
                         message.text = Some(text.clone());
-                        message.edited_at = Some(entry.at);
+                        message.edited_at = Some(entry_at);
                         true
                     }
                     _ => false,
@@ -168,9 +201,13 @@ impl Feed {
             Body::Delete { target } => {
                 let edits: Vec<Seq> =
                     self.ring.iter().filter(|kept| edits(kept, *target)).map(|e| e.entry.seq).collect();
-                self.ring.replace(*target, |kept| changed(kept, erase));
-                for edit in edits {
-                    self.ring.replace(edit, |kept| changed(kept, erase));
+                for seq in edits.into_iter().chain([*target]) {
+                    self.ring.replace(seq, |kept| changed(kept, Entry::erase));
+                }
+            }
+            Body::Room(RoomPatch { ttl_s: Some(ttl_s), .. }) => {
+                if let Some(expiry) = &mut self.expiry {
+                    expiry.change(*ttl_s, entry.at);
                 }
             }
             _ => {}
@@ -182,20 +219,9 @@ fn edits(kept: &LogEntry, message: Seq) -> bool {
     matches!(kept.entry.body, Body::Edit { target, .. } if target == message)
 }
 
-fn erase(body: &mut Body) -> bool {
-    match body {
-        Body::Message(message) => {
-            (message.text, message.data) = (None, None);
-            true
-        }
-        Body::Edit { text, .. } => text.take().is_some(),
-        _ => false,
-    }
-}
-
-fn changed(kept: &LogEntry, change: impl FnOnce(&mut Body) -> bool) -> Option<(Arc<LogEntry>, usize)> {
+fn changed(kept: &LogEntry, change: impl FnOnce(&mut Entry) -> bool) -> Option<(Arc<LogEntry>, usize)> {
     let mut entry = kept.entry.clone();
-    change(&mut entry.body).then(|| {
+    change(&mut entry).then(|| {
         let json = protocol::encode_entry(Encoding::Json, &entry);
         let bytes = json.len();
         (Arc::new(LogEntry::new(entry, json)), bytes)

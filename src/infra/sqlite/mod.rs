@@ -6,8 +6,12 @@
 
 mod accounts;
 mod append;
+mod expiry;
+mod invitations;
 mod jobs;
 mod logs;
+mod past;
+mod pins;
 mod purge;
 mod rooms;
 mod threads;

@@ -57,13 +57,17 @@ fn entry() -> impl Strategy<Value = Entry> {
             prop::option::of(any::<String>()),
             prop::option::of(any::<String>()),
             any::<Option<u32>>(),
+            any::<Option<bool>>(),
+            any::<Option<u32>>(),
             any::<Option<bool>>()
         )
-            .prop_map(|(name, topic, slow_mode_s, archived)| Body::Room(RoomPatch {
+            .prop_map(|(name, topic, slow_mode_s, archived, ttl_s, edit_history)| Body::Room(RoomPatch {
                 name,
                 topic,
                 slow_mode_s,
-                archived
+                archived,
+                ttl_s,
+                edit_history
             })),
     ];
     (any::<u64>(), 0..4_102_444_800_000_i64, body).prop_map(|(seq, at, body)| Entry {
