@@ -90,6 +90,9 @@ pub fn join(room: &Room, people: &People, caller: &Caller) -> Result<Option<Role
     if role.is_none() && people.bans.contains(&caller.user) {
         return Err(Refusal::forbidden("you are banned from this room"));
     }
+    if role.is_none() && room.kind == RoomKind::Direct {
+        return Err(only_two());
+    }
     Ok(role)
 }
 
