@@ -227,3 +227,87 @@ fn changed(kept: &LogEntry, change: impl FnOnce(&mut Entry) -> bool) -> Option<(
         (Arc::new(LogEntry::new(entry, json)), bytes)
     })
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::entry::Message;
+    use crate::ids::MessageId;
+
+    const NOW: Millis = 1_700_000_000_000;
+
+    fn message(seq: Seq, at: Millis) -> Entry {
+        let id = MessageId::parse(&seq.to_string()).expect("a valid id");
+        let message = Message { id, text: Some("secret".into()), reply_to: None, data: None, edited_at: None };
+        entry(seq, at, Body::Message(message))
+    }
+
+    fn edit(seq: Seq, at: Millis, target: Seq) -> Entry {
+        entry(seq, at, Body::Edit { target, text: Some("secret".into()) })
+    }
+
+    fn entry(seq: Seq, at: Millis, body: Body) -> Entry {
+        Entry { seq, user: UserId::parse("alice").expect("a valid id"), at, body }
+    }
+
+    fn feed(head: Seq, recent: Vec<Entry>, expiry: Expiry) -> Feed {
+        let mut feed = Feed::new(RoomId::parse("r").expect("a valid id"), Hubs::default());
+        feed.reload(head, recent, expiry);
+        feed
+    }
+
+    fn add(feed: &mut Feed, entry: Entry) {
+        let json = protocol::encode_entry(Encoding::Json, &entry);
+        feed.append(vec![(entry, json)]);
+    }
+
+    /// Which of the entries behind `after` hold a secret; `None`: the store must be asked.
+    fn secrets(feed: &mut Feed, after: Seq, now: Millis) -> Option<Vec<Seq>> {
+        let found = feed.after(after, usize::MAX, now)?;
+        assert_eq!(found.len() as Seq, feed.head() - after, "every place stays");
+        let tells = |entry: &&Arc<LogEntry>| String::from_utf8_lossy(&entry.json).contains("secret");
+        Some(found.iter().filter(tells).map(|entry| entry.entry.seq).collect())
+    }
+
+    #[test]
+    fn what_has_expired_is_not_shown_from_memory() {
+        let minute = Expiry { ttl_s: 60, before: 0 };
+        let mut feed = feed(0, vec![], minute);
+        for entry in [message(1, NOW), message(2, NOW + 10_000), edit(3, NOW + 50_000, 1), edit(4, NOW + 50_000, 2)] {
+            add(&mut feed, entry);
+        }
+        assert_eq!(secrets(&mut feed, 0, NOW + 59_999), Some(vec![1, 2, 3, 4]));
+        assert_eq!(secrets(&mut feed, 0, NOW + 60_000), Some(vec![2, 4]), "an edit goes with its message");
+        assert_eq!(secrets(&mut feed, 2, NOW + 60_000), Some(vec![4]));
+        assert_eq!(secrets(&mut feed, 0, NOW + 70_000), Some(vec![]));
+    }
+
+    #[test]
+    fn a_change_of_the_time_is_followed() {
+        let mut feed = feed(0, vec![], Expiry::default());
+        add(&mut feed, message(1, NOW));
+        assert_eq!(secrets(&mut feed, 0, NOW + 900_000), Some(vec![1]));
+        let patch = |ttl_s| Body::Room(RoomPatch { ttl_s: Some(ttl_s), ..RoomPatch::default() });
+        add(&mut feed, entry(2, NOW + 30_000, patch(60)));
+        add(&mut feed, message(3, NOW + 30_000));
+        add(&mut feed, entry(4, NOW + 70_000, patch(0)));
+        assert_eq!(secrets(&mut feed, 0, NOW + 900_000), Some(vec![3]), "what had expired by then stays so");
+    }
+
+    #[test]
+    fn what_can_not_be_told_here_is_asked_of_the_store() {
+        let minute = Expiry { ttl_s: 60, before: 0 };
+        // The message that the edit is about is not among the recent entries.
+        let mut edited = feed(2, vec![edit(2, NOW, 1)], minute);
+        assert_eq!(secrets(&mut edited, 1, NOW), None);
+        // A change may be among the entries that were passed over.
+        let mut behind = feed(1, vec![message(1, NOW)], Expiry::default());
+        behind.advance(5);
+        add(&mut behind, message(6, NOW));
+        assert_eq!(secrets(&mut behind, 5, NOW), None);
+        assert_eq!(secrets(&mut behind, 6, NOW), Some(vec![]));
+        behind.set_expiry(Some(minute));
+        assert_eq!(secrets(&mut behind, 5, NOW), Some(vec![6]));
+        assert_eq!(secrets(&mut behind, 5, NOW + 60_000), Some(vec![]));
+    }
+}
