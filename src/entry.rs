@@ -169,6 +169,12 @@ pub struct RoomPatch {
     pub slow_mode_s: Option<u32>,
     #[serde(skip_serializing_if = "Option::is_none")]
     pub archived: Option<bool>,
+    /// Seconds until a message disappears; 0: never.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub ttl_s: Option<u32>,
+    /// Whether the texts that edits replace are kept for moderators.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub edit_history: Option<bool>,
 }
 
 impl RoomPatch {
@@ -178,6 +184,21 @@ impl RoomPatch {
 }
 
 impl Entry {
+    /// Takes text and data out; what is left keeps its place. False: it held none.
+    pub fn erase(&mut self) -> bool {
+        match &mut self.body {
+            Body::Message(message) => {
+                message.mentions = Mentions::default();
+                message.text.take().is_some() | message.data.take().is_some()
+            }
+            Body::Edit { text, mentions, .. } => {
+                *mentions = Mentions::default();
+                text.take().is_some()
+            }
+            _ => false,
+        }
+    }
+
     /// The name of the entry's kind on the wire and in the store.
     pub fn kind(&self) -> &'static str {
         match self.body {
@@ -226,6 +247,8 @@ impl Serialize for Entry {
                     + usize::from(p.topic.is_some())
                     + usize::from(p.slow_mode_s.is_some())
                     + usize::from(p.archived.is_some())
+                    + usize::from(p.ttl_s.is_some())
+                    + usize::from(p.edit_history.is_some())
             }
         };
         let mut map = serializer.serialize_map(Some(4 + extra))?;
@@ -276,6 +299,12 @@ impl Serialize for Entry {
                 }
                 if let Some(archived) = patch.archived {
                     map.serialize_entry("archived", &archived)?;
+                }
+                if let Some(ttl_s) = patch.ttl_s {
+                    map.serialize_entry("ttl_s", &ttl_s)?;
+                }
+                if let Some(edit_history) = patch.edit_history {
+                    map.serialize_entry("edit_history", &edit_history)?;
                 }
             }
         }
@@ -431,12 +460,62 @@ pub struct Room {
     pub topic: Option<String>,
     pub slow_mode_s: u32,
     pub archived: bool,
+    /// Seconds until a message disappears; 0: never.
+    pub ttl_s: u32,
+    /// Whether the texts that edits replace are kept for moderators.
+    pub edit_history: bool,
     /// Of the newest entry; 0: none yet.
     #[schema(value_type = u64)]
     pub head: Seq,
+    /// [`Expiry::before`]; nobody else's business.
+    #[serde(skip)]
+    pub expired_before: Millis,
+}
+
+/// Which messages of a room have disappeared. A message that has once expired stays so, whatever becomes of `ttl_s`.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Expiry {
+    /// Seconds that a message lasts; 0: for ever.
+    pub ttl_s: u32,
+    /// Messages sent until then have expired, by a `ttl_s` that the room once had.
+    pub before: Millis,
+}
+
+impl Expiry {
+    /// Messages whose `at` is at or before this have expired at `now`; `None`: none have.
+    pub fn cutoff(self, now: Millis) -> Option<Millis> {
+        let by_age = if self.ttl_s > 0 { now - i64::from(self.ttl_s) * 1_000 } else { 0 };
+        Some(by_age.max(self.before)).filter(|cutoff| *cutoff > 0)
+    }
+
+    /// Another `ttl_s` holds from `at` on; what has expired by then stays expired.
+    pub fn change(&mut self, ttl_s: u32, at: Millis) {
+        self.before = self.cutoff(at).unwrap_or(0);
+        self.ttl_s = ttl_s;
+    }
 }
 
 impl Room {
+    /// An empty room with nothing set.
+    pub fn new(id: RoomId, kind: RoomKind) -> Self {
+        Self {
+            id,
+            kind,
+            name: None,
+            topic: None,
+            slow_mode_s: 0,
+            archived: false,
+            ttl_s: 0,
+            edit_history: false,
+            head: 0,
+            expired_before: 0,
+        }
+    }
+
+    pub fn expiry(&self) -> Expiry {
+        Expiry { ttl_s: self.ttl_s, before: self.expired_before }
+    }
+
     /// What of `patch` would change anything.
     pub fn effective(&self, patch: &RoomPatch) -> RoomPatch {
         RoomPatch {
@@ -444,10 +523,13 @@ impl Room {
             topic: patch.topic.clone().filter(|topic| self.topic.as_ref() != Some(topic)),
             slow_mode_s: patch.slow_mode_s.filter(|&s| s != self.slow_mode_s),
             archived: patch.archived.filter(|&archived| archived != self.archived),
+            ttl_s: patch.ttl_s.filter(|&s| s != self.ttl_s),
+            edit_history: patch.edit_history.filter(|&kept| kept != self.edit_history),
         }
     }
 
-    pub fn apply(&mut self, patch: &RoomPatch) {
+    /// `at`: when it was changed.
+    pub fn apply(&mut self, patch: &RoomPatch, at: Millis) {
         if let Some(name) = &patch.name {
             self.name = Some(name.clone());
         }
@@ -456,5 +538,11 @@ impl Room {
         }
         self.slow_mode_s = patch.slow_mode_s.unwrap_or(self.slow_mode_s);
         self.archived = patch.archived.unwrap_or(self.archived);
+        self.edit_history = patch.edit_history.unwrap_or(self.edit_history);
+        if let Some(ttl_s) = patch.ttl_s {
+            let mut expiry = self.expiry();
+            expiry.change(ttl_s, at);
+            (self.ttl_s, self.expired_before) = (expiry.ttl_s, expiry.before);
+        }
     }
 }

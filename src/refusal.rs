@@ -107,6 +107,11 @@ impl Refusal {
         Self::new(Code::Internal, format!("a fault on our side; the log has it as {id}"))
     }
 
+    /// One answer for invitations that were never made, have ended, were revoked or are used up.
+    pub fn no_such_invitation() -> Self {
+        Self::not_found("no such invitation, or it has ended or is used up; ask for a new one")
+    }
+
     /// One answer for rooms that don't exist, are deleted, or are hidden from the caller.
     pub fn no_such_room() -> Self {
         Self::not_found("no such room, or it is private and you are not a member")

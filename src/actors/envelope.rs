@@ -7,6 +7,7 @@ use bytes::Bytes;
 use serde::{Deserialize, Serialize};
 
 use crate::domain::command::{Caller, Command, Eviction, Hint, Reply, Signal};
+use crate::entry::Expiry;
 use crate::ids::{NodeId, RoomId, Seq, UserId};
 use crate::refusal::Refusal;
 
@@ -54,6 +55,9 @@ pub enum PeerMessage {
         next_n: u64,
         head: Seq,
         evict: Vec<UserId>,
+        /// What of the log has disappeared; `None` from a node that knows of no such thing.
+        #[serde(default)]
+        expiry: Option<Expiry>,
     },
     Answer {
         stream: u64,

@@ -21,7 +21,7 @@ use crate::refusal::Refusal;
 use cache::Cache;
 use keys::Keys;
 use password::Passwords;
-pub use token::{TOKEN_PREFIX, csrf_matches, csrf_token, token_hash};
+pub use token::{TOKEN_PREFIX, csrf_matches, csrf_token, invitation_hash, invitation_token, token_hash};
 
 /// Somebody whose credentials were right.
 #[derive(Clone, Debug, PartialEq, Eq)]

@@ -15,11 +15,28 @@ pub const TOKEN_PREFIX: &str = "rts_";
 /// Characters of a session token: the prefix and 32 bytes in unpadded base64.
 const LENGTH: usize = TOKEN_PREFIX.len() + 43;
 
-/// A new token.
+/// What the token of every invitation starts with.
+const INVITATION_PREFIX: &str = "rti_";
+
+/// A new session token.
 pub(super) fn random() -> Secret {
+    random_behind(TOKEN_PREFIX)
+}
+
+/// The token of a new invitation.
+pub fn invitation_token() -> Secret {
+    random_behind(INVITATION_PREFIX)
+}
+
+/// The name of an invitation's token in the store; `None` where it does not have the form of one.
+pub fn invitation_hash(token: &str) -> Option<[u8; 32]> {
+    (token.len() == LENGTH && token.starts_with(INVITATION_PREFIX)).then(|| Sha256::digest(token.as_bytes()).into())
+}
+
+fn random_behind(prefix: &str) -> Secret {
     let mut bytes = [0; 32];
     OsRng.try_fill_bytes(&mut bytes).expect("the operating system has randomness; without it no login is safe");
-    Secret::new(format!("{TOKEN_PREFIX}{}", URL_SAFE_NO_PAD.encode(bytes)))
+    Secret::new(format!("{prefix}{}", URL_SAFE_NO_PAD.encode(bytes)))
 }
 
 /// The name of a session token in the store; `None` where it does not have the form of one.

@@ -3,7 +3,8 @@
 //!
 //! Invariant: whoever asks was admitted to the room before, so that a stranger learns nothing of a private one.
 
-use crate::entry::Role;
+use crate::domain::rules;
+use crate::entry::{Role, Room, RoomKind};
 use crate::refusal::Refusal;
 
 /// Something to do in a room.
@@ -13,16 +14,25 @@ pub enum Act {
     SeeBans,
     /// Keep a mark of how far one has read.
     MarkRead,
+    /// See what edits replaced, where it was kept.
+    SeeRevisions,
+    /// Pin a message or take the pin away.
+    Pin,
+    /// See, make and revoke invitations.
+    Invite,
 }
 
 impl Act {
     /// All of them, for the table-driven test.
-    pub const ALL: [Self; 2] = [Self::SeeBans, Self::MarkRead];
+    pub const ALL: [Self; 5] = [Self::SeeBans, Self::MarkRead, Self::SeeRevisions, Self::Pin, Self::Invite];
 
-    /// Whether `role` may; an admin's is `Owner`, `None`: not a member (of a public room).
-    pub fn open_to(self, role: Option<Role>) -> bool {
+    /// Whether `role` may; an admin's is `Owner`, `None`: not a member (of a public room). The two of a direct room are
+    /// equals: each may what a moderator may.
+    pub fn open_to(self, kind: RoomKind, role: Option<Role>) -> bool {
+        let equals = kind == RoomKind::Direct && role.is_some();
+        let moderates = matches!(role, Some(Role::Owner | Role::Moderator)) || equals;
         match self {
-            Self::SeeBans => matches!(role, Some(Role::Owner | Role::Moderator)),
+            Self::SeeBans | Self::SeeRevisions | Self::Pin | Self::Invite => moderates,
             Self::MarkRead => role.is_some(),
         }
     }
@@ -31,6 +41,18 @@ impl Act {
         match self {
             Self::SeeBans => "only owners and moderators see the bans",
             Self::MarkRead => "only members of the room have a read mark in it",
+            Self::SeeRevisions => "only owners and moderators see what was edited",
+            Self::Pin => "only owners and moderators pin messages",
+            Self::Invite => "only owners and moderators invite people",
+        }
+    }
+
+    /// Why it can't be done in a room like this, whoever asks.
+    fn conflict(self, room: &Room) -> Option<Refusal> {
+        match self {
+            Self::Invite if room.kind == RoomKind::Direct => Some(rules::only_two()),
+            Self::Pin if room.archived => Some(rules::archived()),
+            _ => None,
         }
     }
 }
@@ -38,8 +60,11 @@ impl Act {
 /// May somebody with that role do it? `admin`: they act as an owner everywhere.
 ///
 /// # Errors
-/// `forbidden`, with who may.
-pub fn may(role: Option<Role>, admin: bool, act: Act) -> Result<(), Refusal> {
+/// `forbidden`, with who may; `conflict` where the room is not one to do it in.
+pub fn may(room: &Room, role: Option<Role>, admin: bool, act: Act) -> Result<(), Refusal> {
     let acts_as = if admin { Some(Role::Owner) } else { role };
-    if act.open_to(acts_as) { Ok(()) } else { Err(Refusal::forbidden(act.rule())) }
+    if !act.open_to(room.kind, acts_as) {
+        return Err(Refusal::forbidden(act.rule()));
+    }
+    act.conflict(room).map_or(Ok(()), Err)
 }

@@ -47,6 +47,11 @@ pub enum Change {
         user: UserId,
         role: Role,
     },
+    /// As `SetMember` of `user` as `member` by themselves, and takes one use of the invitation (named by the SHA-256 of its
+    /// token); [`Outcome::NoSuchTarget`] where it has none left, has ended, or is none of this room's.
+    Accept {
+        invitation: [u8; 32],
+    },
     /// Logs nothing. A muted one stays remembered as muted: a later `SetMember` as `member` by themselves makes them
     /// `muted` again (leaving lifts no mute).
     RemoveMember {

@@ -39,6 +39,8 @@ pub enum Command {
     Patch(RoomPatch),
     DeleteRoom,
     Join,
+    /// Become a member by what the caller holds, though the room may be private.
+    Enter(Proof),
     Leave,
     SetRole {
         user: UserId,
@@ -58,6 +60,15 @@ pub enum Command {
     Admit {
         subscribe: bool,
     },
+}
+
+/// Why somebody may come into a room that they are a stranger to.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub enum Proof {
+    /// They hold the token of an invitation; its SHA-256. The store has the last word, since it counts the uses.
+    Invitation([u8; 32]),
+    /// It is the room of the caller and this one.
+    Pair(UserId),
 }
 
 impl Command {
@@ -81,7 +92,7 @@ pub enum Reply {
     Sent { seq: Seq, at: Millis, duplicate: bool },
     /// To `Edit`, `Delete`, `React` and `Patch`; `None` where nothing changed.
     Changed { seq: Option<Seq> },
-    /// To `Join`, `Leave`, `SetRole`, `RemoveMember`, `Ban`, `Unban`, `DeleteRoom`: the role after it of whom it concerns.
+    /// To `Join`, `Enter`, `Leave`, `SetRole`, `RemoveMember`, `Ban`, `Unban`, `DeleteRoom`: the role after it of whom it concerns.
     Member { role: Option<Role> },
     /// To `Admit`. `oldest`: of the oldest entry kept (`head + 1` where there is none). `online`: distinct users.
     Admitted { role: Option<Role>, head: Seq, oldest: Seq, online: u32 },

@@ -5,6 +5,7 @@ pub mod acts;
 pub mod append;
 pub mod command;
 pub mod cursor;
+pub mod direct;
 pub mod gather;
 pub mod lease;
 pub mod membership;

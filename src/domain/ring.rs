@@ -78,6 +78,12 @@ impl<E: Clone> Ring<E> {
         Some(taken.map(|(entry, _)| entry.clone()).collect())
     }
 
+    /// The entry `seq`, where it is still kept.
+    pub fn get(&self, seq: Seq) -> Option<&E> {
+        let index = usize::try_from(seq.checked_sub(self.first())?).ok()?;
+        self.entries.get(index).map(|(entry, _)| entry)
+    }
+
     pub fn iter(&self) -> impl Iterator<Item = &E> {
         self.entries.iter().map(|(entry, _)| entry)
     }
@@ -136,6 +142,7 @@ mod tests {
         ring.replace(2, |_| Some((20, 10)));
         ring.replace(9, |_| Some((90, 10)));
         assert_eq!(ring.after(0, 1000), Some(vec![1, 20, 3, 4]));
+        assert_eq!((ring.get(0), ring.get(2), ring.get(5)), (None, Some(&20), None));
         ring.clear_to(9);
         assert_eq!((ring.first(), ring.head(), ring.after(9, 10), ring.after(8, 10)), (10, 9, Some(vec![]), None));
     }

@@ -4,7 +4,8 @@
 
 use std::collections::{HashMap, HashSet};
 
-use crate::domain::command::Caller;
+use crate::domain::command::{Caller, Proof};
+use crate::domain::direct::direct_id;
 use crate::entry::{Role, Room, RoomKind};
 use crate::ids::UserId;
 use crate::refusal::Refusal;
@@ -60,11 +61,17 @@ pub fn archived() -> Refusal {
     Refusal::conflict("the room is archived; an owner or moderator can open it again")
 }
 
+/// The refusal of what makes no sense between the two of a direct room, who are equals and stay two.
+pub fn only_two() -> Refusal {
+    Refusal::conflict("a direct room is for its two people: it has no roles, bans or invitations")
+}
+
 /// May the caller change the room's settings?
 pub fn patch(room: &Room, people: &People, caller: &Caller) -> Result<(), Refusal> {
     read(room, people, caller)?;
     match people.acts_as(caller) {
         Some(Role::Owner | Role::Moderator) => Ok(()),
+        Some(_) if room.kind == RoomKind::Direct => Ok(()),
         _ => Err(Refusal::forbidden("only owners and moderators change a room")),
     }
 }
@@ -83,7 +90,27 @@ pub fn join(room: &Room, people: &People, caller: &Caller) -> Result<Option<Role
     if role.is_none() && people.bans.contains(&caller.user) {
         return Err(Refusal::forbidden("you are banned from this room"));
     }
+    if role.is_none() && room.kind == RoomKind::Direct {
+        return Err(only_two());
+    }
     Ok(role)
+}
+
+/// May the caller become a member by their proof? `Some`: they are one already. Whether an invitation is still good is for
+/// the store to say.
+pub fn enter(room: &Room, people: &People, caller: &Caller, proof: &Proof) -> Result<Option<Role>, Refusal> {
+    let theirs = match proof {
+        Proof::Invitation(_) => room.kind != RoomKind::Direct,
+        Proof::Pair(other) => room.kind == RoomKind::Direct && room.id == direct_id(&caller.user, other),
+    };
+    let role = people.role(&caller.user);
+    if !theirs {
+        Err(Refusal::no_such_room())
+    } else if role.is_none() && people.bans.contains(&caller.user) {
+        Err(Refusal::forbidden("you are banned from this room"))
+    } else {
+        Ok(role)
+    }
 }
 
 /// May the caller stop being a member? `false`: they are none.
@@ -98,6 +125,9 @@ pub fn leave(room: &Room, people: &People, caller: &Caller) -> Result<bool, Refu
 /// May the caller give `user` the role?
 pub fn set_role(room: &Room, people: &People, caller: &Caller, user: &UserId, role: Role) -> Result<(), Refusal> {
     read(room, people, caller)?;
+    if room.kind == RoomKind::Direct {
+        return Err(only_two());
+    }
     let present = people.role(user);
     match people.acts_as(caller) {
         Some(Role::Owner) => {}
@@ -110,9 +140,6 @@ pub fn set_role(room: &Room, people: &People, caller: &Caller, user: &UserId, ro
     if people.bans.contains(user) {
         return Err(Refusal::conflict("they are banned from this room; lift the ban first"));
     }
-    if room.kind == RoomKind::Direct && present.is_none() {
-        return Err(Refusal::conflict("a direct room is for its two people"));
-    }
     if role != Role::Owner && people.is_last_owner(user) {
         return Err(Refusal::conflict("a room needs an owner; make somebody else one first"));
     }
@@ -122,6 +149,9 @@ pub fn set_role(room: &Room, people: &People, caller: &Caller, user: &UserId, ro
 /// May the caller remove or ban `user`? `member`: whether they are a member now.
 pub fn remove(room: &Room, people: &People, caller: &Caller, user: &UserId) -> Result<bool, Refusal> {
     read(room, people, caller)?;
+    if room.kind == RoomKind::Direct {
+        return Err(only_two());
+    }
     let present = people.role(user);
     match (people.acts_as(caller), present) {
         (Some(Role::Owner), _) => {}
@@ -141,6 +171,7 @@ pub fn remove(room: &Room, people: &People, caller: &Caller, user: &UserId) -> R
 pub fn unban(room: &Room, people: &People, caller: &Caller) -> Result<(), Refusal> {
     read(room, people, caller)?;
     match people.acts_as(caller) {
+        Some(_) if room.kind == RoomKind::Direct => Err(only_two()),
         Some(Role::Owner | Role::Moderator) => Ok(()),
         _ => Err(Refusal::forbidden("only owners and moderators lift bans")),
     }
@@ -162,7 +193,7 @@ mod tests {
 
     fn room(kind: RoomKind) -> Room {
         let id = RoomId::parse("r").expect("a valid id");
-        Room { id, kind, name: None, topic: None, slow_mode_s: 0, archived: false, head: 0 }
+        Room::new(id, kind)
     }
 
     fn people() -> People {
@@ -206,6 +237,23 @@ mod tests {
         assert_eq!(write(&room, &people, &caller("emma")), Ok(Role::Member));
         assert_eq!(code(join(&room, &people, &caller("bane"))), Some(Code::Forbidden));
         assert_eq!(write(&room, &people, &Caller { user: user("root"), admin: true }), Ok(Role::Owner));
+    }
+
+    #[test]
+    fn a_proof_opens_one_room_and_lifts_no_ban() {
+        let people = people();
+        let (eve, invited) = (caller("eve"), Proof::Invitation([0; 32]));
+        for kind in [RoomKind::Public, RoomKind::Private] {
+            assert_eq!(enter(&room(kind), &people, &eve, &invited), Ok(None));
+            assert_eq!(enter(&room(kind), &people, &caller("emma"), &invited), Ok(Some(Role::Member)));
+            assert_eq!(code(enter(&room(kind), &people, &caller("bane"), &invited)), Some(Code::Forbidden));
+            assert_eq!(code(enter(&room(kind), &people, &eve, &Proof::Pair(user("emma")))), Some(Code::NotFound));
+        }
+        let mut direct = room(RoomKind::Direct);
+        direct.id = direct_id(&user("eve"), &user("emma"));
+        assert_eq!(enter(&direct, &people, &eve, &Proof::Pair(user("emma"))), Ok(None));
+        assert_eq!(code(enter(&direct, &people, &caller("mallory"), &Proof::Pair(user("emma")))), Some(Code::NotFound));
+        assert_eq!(code(enter(&direct, &people, &eve, &invited)), Some(Code::NotFound));
     }
 
     #[test]

@@ -51,6 +51,26 @@ pub struct Target {
     pub text: Option<String>,
     /// What its thread began with; `None`: no reply.
     pub root: Option<Seq>,
+    pub at: Millis,
+    pub edited_at: Option<Millis>,
+}
+
+/// What is left of an invitation of the room.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Invited {
+    pub expires_at: Millis,
+    /// `None`: any number.
+    pub uses_left: Option<i32>,
+}
+
+/// A text that an edit replaces, to be kept.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Replaced {
+    pub target: Seq,
+    pub replaced_by: Seq,
+    /// When the text was set.
+    pub at: Millis,
+    pub text: String,
 }
 
 /// What must be read before [`plan`] can decide.
@@ -62,6 +82,8 @@ pub struct Needs {
     /// By target, user and emoji.
     pub reactions: HashSet<(Seq, UserId, String)>,
     pub people: HashSet<UserId>,
+    /// By the SHA-256 of their tokens.
+    pub invitations: HashSet<[u8; 32]>,
 }
 
 /// What was found of [`Needs`], and the room's record as the head stands.
@@ -79,6 +101,8 @@ pub struct Before {
     pub people: HashMap<UserId, Person>,
     /// Those that exist as users.
     pub users: HashSet<UserId>,
+    /// Those that are this room's.
+    pub invitations: HashMap<[u8; 32], Invited>,
 }
 
 impl Before {
@@ -93,6 +117,7 @@ impl Before {
             reactions: HashSet::new(),
             people: HashMap::new(),
             users: HashSet::new(),
+            invitations: HashMap::new(),
         }
     }
 }
@@ -131,7 +156,14 @@ pub struct Plan {
     /// Stored messages whose text and data go.
     pub erased: Vec<Seq>,
     /// Messages whose edits lose their texts, stored ones and new ones.
+    /// The texts kept of them go too, and their pins.
     pub erased_edits: Vec<Seq>,
+    /// Texts that edits replace, where the room keeps them.
+    pub revisions: Vec<Replaced>,
+    /// Uses taken of invitations.
+    pub invitations_used: HashMap<[u8; 32], i32>,
+    /// `ttl_s` is another one: the room is to be looked at by the job that erases.
+    pub expiry_changed: bool,
     pub reactions_set: HashSet<(Seq, UserId, String)>,
     pub reactions_cleared: HashSet<(Seq, UserId, String)>,
     pub people: HashMap<UserId, Person>,
@@ -163,14 +195,21 @@ pub fn needs(room: RoomNo, items: &[AppendItem]) -> Needs {
             | Change::Unban { user } => {
                 needs.people.insert(user.clone());
             }
+            Change::Accept { invitation } => {
+                needs.people.insert(item.user.clone());
+                needs.invitations.insert(*invitation);
+            }
             Change::Patch(_) | Change::DeleteRoom => {}
         }
     }
     needs
 }
 
-/// Decides the items in order.
-pub fn plan(before: Before, items: Vec<AppendItem>) -> Plan {
+/// Decides the items in order. What has expired counts as deleted, whether it is erased yet or not.
+pub fn plan(mut before: Before, items: Vec<AppendItem>) -> Plan {
+    if let Some(cutoff) = items.last().and_then(|last| before.room.expiry().cutoff(last.at)) {
+        before.messages.values_mut().filter(|message| message.at <= cutoff).for_each(|message| message.text = None);
+    }
     let mut planner = Planner::new(before);
     let outcomes = items.into_iter().map(|item| planner.item(item)).collect();
     planner.plan.outcomes = outcomes;
@@ -185,6 +224,7 @@ struct Planner {
     reactions: HashSet<(Seq, UserId, String)>,
     people: HashMap<UserId, Person>,
     users: HashSet<UserId>,
+    invitations: HashMap<[u8; 32], Invited>,
     /// `seq` of the first new entry.
     first_new: Seq,
     plan: Plan,
@@ -192,7 +232,7 @@ struct Planner {
 
 impl Planner {
     fn new(before: Before) -> Self {
-        let Before { no, room, count, known, messages, reactions, people, users } = before;
+        let Before { no, room, count, known, messages, reactions, people, users, invitations } = before;
         let first_new = room.head + 1;
         let plan = Plan {
             outcomes: Vec::new(),
@@ -201,6 +241,9 @@ impl Planner {
             edited: BTreeMap::new(),
             erased: Vec::new(),
             erased_edits: Vec::new(),
+            revisions: Vec::new(),
+            invitations_used: HashMap::new(),
+            expiry_changed: false,
             reactions_set: HashSet::new(),
             reactions_cleared: HashSet::new(),
             people: HashMap::new(),
@@ -208,7 +251,7 @@ impl Planner {
             room_changed: false,
             room_deleted: false,
         };
-        Self { no, known, messages, reactions, people, users, first_new, plan }
+        Self { no, known, messages, reactions, people, users, invitations, first_new, plan }
     }
 
     fn item(&mut self, item: AppendItem) -> Outcome {
@@ -227,7 +270,7 @@ impl Planner {
                     Some((_, None)) => return Outcome::NoSuchTarget,
                     Some((seq, Some(target))) => Some(target.root.unwrap_or(seq)),
                 };
-                let target = Target { author: user.clone(), text: Some(text.clone()), root };
+                let target = Target { author: user.clone(), text: Some(text.clone()), root, at, edited_at: None };
                 let body = Body::Message(Message { id, text: Some(text), reply_to, data, edited_at: None, mentions });
                 self.plan.count += 1;
                 let seq = self.log(user, at, body);
@@ -243,6 +286,7 @@ impl Planner {
             Change::React { target, emoji, active } => self.react(user, at, target, emoji, active),
             Change::Patch(patch) => self.patch(user, at, &patch),
             Change::SetMember { user: whom, role } => self.set_member(&user, whom, role),
+            Change::Accept { invitation } => self.accept(user, at, invitation),
             Change::RemoveMember { user: whom } => {
                 self.person(whom, |person| person.role = None);
                 Outcome::Done { role: None }
@@ -280,13 +324,16 @@ impl Planner {
     }
 
     fn edit(&mut self, user: UserId, at: Millis, target: Seq, (text, mentions): (String, Mentions)) -> Outcome {
-        match self.messages.get_mut(&target) {
+        let replaced = match self.messages.get_mut(&target) {
             None => return Outcome::NoSuchTarget,
             Some(message) if message.author != user => return Outcome::NotYours,
             Some(Target { text: None, .. }) => return Outcome::TargetDeleted,
             Some(Target { text: Some(present), .. }) if *present == text => return Outcome::Unchanged,
-            Some(message) => message.text = Some(text.clone()),
-        }
+            Some(message) => {
+                let set_at = message.edited_at.replace(at).unwrap_or(message.at);
+                (message.text.replace(text.clone()), set_at)
+            }
+        };
         match self.new_entry(target) {
             Some(Entry { body: Body::Message(message), .. }) => {
                 message.text = Some(text.clone());
@@ -299,6 +346,9 @@ impl Planner {
             }
         }
         let seq = self.log(user, at, Body::Edit { target, text: Some(text), mentions });
+        if let (true, (Some(text), at)) = (self.plan.room.edit_history, replaced) {
+            self.plan.revisions.push(Replaced { target, replaced_by: seq, at, text });
+        }
         Outcome::Appended { seq, at }
     }
 
@@ -328,6 +378,7 @@ impl Planner {
                 *mentions = Mentions::default();
             }
         }
+        self.plan.revisions.retain(|revision| revision.target != target);
         self.plan.erased_edits.push(target);
         let seq = self.log(user, at, Body::Delete { target });
         Outcome::Appended { seq, at }
@@ -361,8 +412,9 @@ impl Planner {
         if effective.is_empty() {
             return Outcome::Unchanged;
         }
-        self.plan.room.apply(&effective);
+        self.plan.room.apply(&effective, at);
         self.plan.room_changed = true;
+        self.plan.expiry_changed |= effective.ttl_s.is_some();
         let seq = self.log(user, at, Body::Room(effective));
         Outcome::Appended { seq, at }
     }
@@ -382,6 +434,27 @@ impl Planner {
             person.muted = role == Role::Muted;
         });
         Outcome::Done { role: Some(role) }
+    }
+
+    /// Somebody who is a member already takes no use.
+    fn accept(&mut self, user: UserId, at: Millis, token: [u8; 32]) -> Outcome {
+        if let Some(role) = self.people.get(&user).and_then(|person| person.role) {
+            return Outcome::Done { role: Some(role) };
+        }
+        match self.invitations.get(&token) {
+            Some(invited) if invited.expires_at > at && invited.uses_left.is_none_or(|left| left > 0) => {
+                let outcome = self.set_member(&user, user.clone(), Role::Member);
+                if matches!(outcome, Outcome::Done { .. })
+                    && let Some(invited) = self.invitations.get_mut(&token)
+                    && let Some(left) = &mut invited.uses_left
+                {
+                    *left -= 1;
+                    *self.plan.invitations_used.entry(token).or_default() += 1;
+                }
+                outcome
+            }
+            _ => Outcome::NoSuchTarget,
+        }
     }
 
     fn person(&mut self, whom: UserId, change: impl FnOnce(&mut Person)) -> Person {

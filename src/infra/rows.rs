@@ -1,7 +1,9 @@
 //! An entry as a row of either store, and back.
 
+use std::time::{SystemTime, UNIX_EPOCH};
+
 use crate::entry::{Body, Data, Entry, Mentions, Message, RoomPatch};
-use crate::ids::{MessageId, Millis, Seq, UserId};
+use crate::ids::{MessageId, Millis, RoomId, Seq, UserId};
 use crate::infra::codes;
 use crate::ports::StoreError;
 
@@ -57,10 +59,30 @@ pub fn seq_out(seq: i64) -> Seq {
     u64::try_from(seq).unwrap_or(0)
 }
 
+/// Milliseconds since 1970 by this node's clock, as every `at`.
+pub fn now() -> Millis {
+    SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |since| since.as_millis() as Millis)
+}
+
+/// An entry as it may be shown: what has expired has lost its text, even where it is not erased yet. `said_at`: when the
+/// message was sent that an edit is about; `cutoff` as `Expiry::cutoff` gives it.
+pub fn present(mut entry: Entry, said_at: Option<Millis>, cutoff: Option<Millis>) -> Entry {
+    if cutoff.is_some_and(|cutoff| said_at.unwrap_or(entry.at) <= cutoff) {
+        entry.erase();
+    }
+    entry
+}
+
 /// # Errors
 /// A fault where the stored text is no id.
 pub fn user_id(text: &str) -> Result<UserId, StoreError> {
     UserId::parse(text).map_err(|rule| StoreError::Fault(format!("a stored user id breaks its rule: {rule}")))
+}
+
+/// # Errors
+/// A fault where the stored text is no id.
+pub fn room_id(text: &str) -> Result<RoomId, StoreError> {
+    RoomId::parse(text).map_err(|rule| StoreError::Fault(format!("a stored room id breaks its rule: {rule}")))
 }
 
 impl EntryRow {

@@ -7,8 +7,12 @@
 //! acknowledged it never forgets. The bus may lose, and after a reconnect repeat, anything; nothing durable depends on it.
 
 mod bus;
+mod expiry;
 mod history;
+mod invitations;
 mod jobs;
+mod past;
+mod pins;
 
 use std::collections::HashMap;
 
@@ -17,8 +21,12 @@ use serde::{Deserialize, Serialize};
 use utoipa::ToSchema;
 
 pub use self::bus::{BusError, BusEvent, ClusterBus, ClusterView, NodeRecord, NodeState};
+pub use self::expiry::ExpiryStore;
 pub use self::history::{HistoryStore, Thread};
+pub use self::invitations::{Invitation, InvitationStore, Invited};
 pub use self::jobs::JobStore;
+pub use self::past::{PastStore, Revision};
+pub use self::pins::{Pin, PinStore, Pinned};
 pub use crate::domain::append::{AppendItem, Change, Outcome};
 use crate::entry::{Entry, Role, Room};
 use crate::ids::{Epoch, Millis, RoomId, Seq, UserId};
@@ -142,7 +150,9 @@ pub enum Created {
 /// Every method may be called from any thread and at any time; each is one transaction and is done or not done as a
 /// whole. All return [`StoreError::Unavailable`] where the outcome is unknown.
 #[async_trait]
-pub trait MessageStore: HistoryStore + JobStore + Send + Sync + 'static {
+pub trait MessageStore:
+    ExpiryStore + HistoryStore + InvitationStore + JobStore + PastStore + PinStore + Send + Sync + 'static
+{
     /// Brings the schema to this release's version, under a lock that other nodes respect. Gives the names of the
     /// migrations that were run.
     async fn migrate(&self) -> Result<Vec<String>, StoreError>;

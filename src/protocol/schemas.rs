@@ -145,7 +145,9 @@ impl PartialSchema for Entry {
                 .property("name", name())
                 .property("topic", topic())
                 .property("slow_mode_s", integer(0..=u64::from(u32::MAX)))
-                .property("archived", boolean()),
+                .property("archived", boolean())
+                .property("ttl_s", integer(0..=u64::from(u32::MAX)))
+                .property("edit_history", boolean()),
         ];
         let one_of = kinds.into_iter().fold(OneOfBuilder::new(), |all, kind| all.item(Schema::from(kind)));
         Schema::from(one_of.description(Some("An entry of a room's log"))).into()

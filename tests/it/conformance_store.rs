@@ -3,11 +3,15 @@
 mod accounts;
 mod changes;
 mod crash;
+mod expiry;
 mod fencing;
+mod invitations;
 mod jobs;
 mod logs;
 mod outage;
 mod paging;
+mod past;
+mod pins;
 mod rooms;
 
 use std::path::{Path, PathBuf};
@@ -19,7 +23,8 @@ use roundtable::ids::{Epoch, MessageId, Millis, RoomId, Seq, UserId};
 use roundtable::infra::postgres::{PostgresOptions, PostgresStore};
 use roundtable::infra::sqlite::SqliteStore;
 use roundtable::ports::{
-    AppendItem, Appended, Change, Created, MessageStore, OpenedRoom, Outcome, Page, Range, RoomAppend, RoomNo, User,
+    AppendItem, Appended, Change, Created, MessageStore, OpenedRoom, Outcome, Page, Pinned, Range, RoomAppend, RoomNo,
+    User,
 };
 use tempfile::TempDir;
 use tokio_postgres::NoTls;
@@ -233,6 +238,12 @@ async fn whole_log(store: &dyn MessageStore, room: &str) -> Vec<Entry> {
 /// When everything happens, unless it matters.
 const AT: Millis = 1_700_000_000_000;
 
+/// This machine's clock, by which messages disappear.
+fn now() -> Millis {
+    let since = std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH).expect("after 1970");
+    Millis::try_from(since.as_millis()).expect("before the end of time")
+}
+
 fn user(id: &str) -> UserId {
     UserId::parse(id).expect("a valid user id")
 }
@@ -243,7 +254,7 @@ fn room_id(id: &str) -> RoomId {
 
 fn public(id: &str) -> Room {
     let id = room_id(id);
-    Room { id, kind: RoomKind::Public, name: None, topic: None, slow_mode_s: 0, archived: false, head: 0 }
+    Room::new(id, RoomKind::Public)
 }
 
 fn item(by: &str, at: Millis, change: Change) -> AppendItem {

@@ -15,6 +15,8 @@ mod contract_hostile;
 mod contract_http;
 mod contract_limits;
 mod contract_log;
+mod contract_permissions;
+mod contract_rooms;
 mod contract_slow_reader;
 mod layering;
 mod seeded_bugs;

@@ -116,7 +116,7 @@ fn seeds_of_the_bus() {
         ("ask", PeerMessage::Ask { stream: 1, n: 3, have: 2, caller: caller.clone(), command: send }),
         ("signal", PeerMessage::Signal { caller, signal: Signal::Typing { active: true } }),
         ("left", PeerMessage::Left { users: vec![user("bob")] }),
-        ("watched", PeerMessage::Watched { stream: 1, next_n: 4, head: 9, evict: vec![user("carol")] }),
+        ("watched", PeerMessage::Watched { stream: 1, next_n: 4, head: 9, evict: vec![user("carol")], expiry: None }),
         (
             "answer",
             PeerMessage::Answer {

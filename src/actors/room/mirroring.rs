@@ -124,9 +124,10 @@ impl RoomActor {
                 self.new_stream();
                 self.watch(ctx);
             }
-            PeerMessage::Watched { stream, next_n, head, evict } if stream == ours => {
+            PeerMessage::Watched { stream, next_n, head, evict, expiry } if stream == ours => {
                 mirroring.watched = true;
                 self.feed.advance(head);
+                self.feed.set_expiry(expiry);
                 for user in evict {
                     self.feed.evict(Some(&user), Eviction::Kicked);
                 }

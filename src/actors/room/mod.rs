@@ -295,7 +295,7 @@ impl RoomActor {
 
     fn fetch(&mut self, hub: HubIndex, after: Seq, max_bytes: usize, ctx: &mut Context<Self>) {
         self.stopping.touch();
-        if let Some(entries) = self.feed.after(after, max_bytes) {
+        if let Some(entries) = self.feed.after(after, max_bytes, now_ms()) {
             self.cx.metrics.fetched(FetchSource::Ring);
             return self.fetched(hub, after, Some(entries));
         }

@@ -152,7 +152,7 @@ impl RoomActor {
             owning.joined(&self.cx.node, &user);
         }
         let strangers = owning.strangers(&self.local.users().cloned().collect::<Vec<_>>());
-        self.feed.reload(opened.room.head, opened.recent);
+        self.feed.reload(opened.room.head, opened.recent, opened.room.expiry());
         self.role = Role::Owner(Box::new(owning));
         // Their streams ended with the former role: they open new ones.
         for peer in &self.waiting_peers {
@@ -366,11 +366,11 @@ impl RoomActor {
                 owning.presence.reset_node(&from, &users);
                 owning.owner.set_online(owning.presence.online());
                 let evict = owning.strangers(&users);
-                let head = owning.owner.room().head;
+                let (head, expiry) = (owning.owner.room().head, Some(owning.owner.room().expiry()));
                 let Some(peer) = owning.peers.get_mut(&from) else { return };
                 peer.settle(have);
                 let (next_n, kept) = (peer.next(), peer.kept());
-                self.tell(&from, PeerMessage::Watched { stream, next_n, head, evict });
+                self.tell(&from, PeerMessage::Watched { stream, next_n, head, evict, expiry });
                 for (n, result) in kept {
                     self.tell(&from, PeerMessage::Answer { stream, n, result });
                 }

@@ -8,7 +8,7 @@
 use std::collections::{HashMap, HashSet, VecDeque};
 
 use crate::domain::append::{AppendItem, Change, Outcome};
-use crate::domain::command::{Caller, Command, Eviction, Reply};
+use crate::domain::command::{Caller, Command, Eviction, Proof, Reply};
 use crate::domain::mentions;
 use crate::domain::rules::{self, People};
 use crate::entry::{Body, Entry, Mentions, Message, Role, Room, RoomKind};
@@ -263,6 +263,12 @@ impl<T> Owner<T> {
                 Ok(Some(role)) => return Judgement::Answer(Ok(Reply::Member { role: Some(role) })),
                 Ok(None) => Ok(Change::SetMember { user: caller.user.clone(), role: Role::Member }),
             },
+            Command::Enter(proof) => match (rules::enter(room, people, caller, proof), proof) {
+                (Err(refusal), _) => Err(refusal),
+                (Ok(Some(role)), _) => return Judgement::Answer(Ok(Reply::Member { role: Some(role) })),
+                (Ok(None), Proof::Invitation(token)) => Ok(Change::Accept { invitation: *token }),
+                (Ok(None), Proof::Pair(_)) => Ok(Change::SetMember { user: caller.user.clone(), role: Role::Member }),
+            },
             Command::Leave => match rules::leave(room, people, caller) {
                 Err(refusal) => Err(refusal),
                 Ok(false) => return Judgement::Answer(Ok(Reply::Member { role: None })),
@@ -392,6 +398,7 @@ impl<T> Owner<T> {
             }
             Outcome::NoSuchTarget => Err(match item.change {
                 Change::SetMember { .. } | Change::Ban { .. } => Refusal::not_found("no such user"),
+                Change::Accept { .. } => Refusal::no_such_invitation(),
                 Change::Message { .. } => Refusal::not_found("reply_to names no message of this room"),
                 _ => Refusal::not_found("target names no message of this room"),
             }),
@@ -410,7 +417,7 @@ impl<T> Owner<T> {
             Change::Delete { target, .. } => Body::Delete { target },
             Change::React { target, emoji, active } => Body::Reaction { target, emoji, active },
             Change::Patch(patch) => {
-                self.room.apply(&patch);
+                self.room.apply(&patch, at);
                 Body::Room(patch)
             }
             _ => return None,
@@ -422,6 +429,9 @@ impl<T> Owner<T> {
         match change {
             Change::SetMember { user, role: asked } => {
                 self.people.members.insert(user, role.unwrap_or(asked));
+            }
+            Change::Accept { .. } => {
+                self.people.members.insert(caller.user.clone(), role.unwrap_or(Role::Member));
             }
             Change::RemoveMember { user } => {
                 self.people.members.remove(&user);
@@ -476,6 +486,9 @@ impl Batch {
             // Joins come in storms; they concern nobody else.
             Change::SetMember { user, role: Role::Member } if *user == caller.user => {
                 self.people.insert(user.clone());
+            }
+            Change::Accept { .. } => {
+                self.people.insert(caller.user.clone());
             }
             Change::Message { .. } | Change::Edit { .. } | Change::Delete { .. } | Change::React { .. } => {}
             _ => self.closed = true,

@@ -33,8 +33,8 @@ struct Table {
 impl Table {
     fn new(kind: RoomKind, patch: RoomPatch) -> Self {
         let id = RoomId::parse("r").expect("a valid id");
-        let mut room = Room { id, kind, name: None, topic: None, slow_mode_s: 0, archived: false, head: 0 };
-        room.apply(&patch);
+        let mut room = Room::new(id, kind);
+        room.apply(&patch, 0);
         let members = [("olga", Role::Owner), ("mori", Role::Moderator), ("emma", Role::Member), ("max", Role::Member)];
         let members = members.into_iter().map(|(name, role)| (user(name), role)).collect();
         let owner = Owner::new(room, 1, People { members, bans: HashSet::new() }, &[]);

@@ -4,20 +4,23 @@ use std::sync::OnceLock;
 
 use actix_web::HttpResponse;
 use actix_web::web::to;
+use utoipa::openapi::schema::{OneOfBuilder, Schema};
 
 use super::endpoint::{self, Endpoint, delete, get, optional, patch, post, put, required};
-use super::{account, members, messages, rooms};
+use super::{account, invitations, members, messages, pins, rooms};
 use crate::entry::{Data, Role};
 use crate::ids::{MessageId, RoomId, UserId};
-use crate::limits::PAGE_MAX;
-use crate::protocol::schemas::{boolean, integer, message_text, name, password, reference, seq, text, topic, word};
+use crate::limits::{PAGE_MAX, WIRE_INTEGER_MAX};
+use crate::protocol::schemas::{at, boolean, integer, message_text, name, password, reference, seq, text, topic, word};
 
 /// All of them; more special paths before more general ones.
 pub fn endpoints() -> Vec<Endpoint> {
     let mut all = accounts();
     all.extend(of_rooms());
     all.extend(of_members());
+    all.extend(of_invitations());
     all.extend(of_messages());
+    all.extend(of_pins());
     all.push(get("/openapi.json", || to(openapi), "This document").open().gives_content(
         200,
         "OpenAPI 3.1",
@@ -66,6 +69,8 @@ fn of_rooms() -> Vec<Endpoint> {
                 required("kind", word(["public", "private"])),
                 optional("name", name()),
                 optional("topic", topic()),
+                optional("ttl_s", ttl()),
+                optional("edit_history", boolean()),
             ])
             .gives::<rooms::Shown>(201, "Made")
             .refuses([409]),
@@ -76,6 +81,8 @@ fn of_rooms() -> Vec<Endpoint> {
                 optional("topic", topic()),
                 optional("slow_mode_s", integer(0..=rooms::SLOW_MODE_MAX_S.into())),
                 optional("archived", boolean()),
+                optional("ttl_s", ttl()),
+                optional("edit_history", boolean()),
             ])
             .gives::<rooms::Patched>(200, "As it is now"),
         delete("/rooms/{room}", || to(rooms::delete), "Deletes a room and its log").gives_nothing("Gone"),
@@ -106,12 +113,55 @@ fn of_members() -> Vec<Endpoint> {
     ]
 }
 
+fn ttl() -> Schema {
+    let least = u64::from(*rooms::TTL_S.start());
+    OneOfBuilder::new().item(integer(0..=0)).item(integer(least..=u64::from(*rooms::TTL_S.end()))).into()
+}
+
+fn of_invitations() -> Vec<Endpoint> {
+    vec![
+        get("/rooms/{room}/invitations", || to(invitations::invitations), "A room's invitations, without their tokens")
+            .gives_page_of::<invitations::Invitation>("A page"),
+        post("/rooms/{room}/invitations", || to(invitations::invite), "Makes an invitation; its token is shown once")
+            .takes([
+                optional("expires_in_s", integer(invitations::LASTS_S)),
+                optional("uses", integer(invitations::USES)),
+            ])
+            .gives::<invitations::MadeInvitation>(201, "Made")
+            .refuses([409]),
+        delete("/rooms/{room}/invitations/{invitation}", || to(invitations::revoke), "Revokes an invitation")
+            .gives_nothing("Revoked"),
+        post("/invitations/{token}/accept", || to(invitations::accept), "Becomes a member by an invitation")
+            .gives::<rooms::Shown>(200, "A member"),
+    ]
+}
+
+fn of_pins() -> Vec<Endpoint> {
+    vec![
+        get("/rooms/{room}/pins", || to(pins::pins), "Pinned messages, the newest pin first")
+            .gives_page_of::<pins::Pinned>("A page"),
+        put("/rooms/{room}/pins/{seq}", || to(pins::pin), "Pins a message").gives_nothing("Pinned").refuses([409]),
+        delete("/rooms/{room}/pins/{seq}", || to(pins::unpin), "Takes a pin away")
+            .gives_nothing("Not pinned")
+            .refuses([409]),
+    ]
+}
+
 fn of_messages() -> Vec<Endpoint> {
     vec![
         get("/rooms/{room}/messages", || to(messages::page), "A page of a room's log")
             .query([optional("before", seq()), optional("after", seq())])
+            .query([optional("around", integer(1..=WIRE_INTEGER_MAX)), optional("at", at())])
             .query([optional("limit", integer(1..=PAGE_MAX.into())), optional("cursor", text(0..=1_000))])
             .gives::<messages::History>(200, "In rising seq"),
+        get("/rooms/{room}/messages/{seq}", || to(messages::one), "One message, and its link")
+            .gives::<messages::One>(200, "It"),
+        get(
+            "/rooms/{room}/messages/{seq}/revisions",
+            || to(messages::revisions),
+            "What edits replaced, where it is kept",
+        )
+        .gives_page_of::<messages::Replaced>("A page"),
         get("/rooms/{room}/messages/{seq}/thread", || to(messages::thread), "The thread that a message is of")
             .query([optional("after", seq())])
             .query([optional("limit", integer(1..=PAGE_MAX.into())), optional("cursor", text(0..=1_000))])

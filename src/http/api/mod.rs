@@ -17,9 +17,11 @@ mod account;
 mod credentials;
 mod endpoint;
 mod endpoints;
+mod invitations;
 mod members;
 mod messages;
 mod paging;
+mod pins;
 mod rooms;
 
 use super::client_address::client_ip;
@@ -27,12 +29,14 @@ use super::limits::AddressRates;
 use super::problem::{Problem, fault, not_allowed};
 use super::{query, security};
 use crate::actors::hub::Hub;
+use crate::actors::room::now_ms;
 use crate::auth::Authenticator;
 use crate::config::Config;
 use crate::domain::acts::{self, Act};
 use crate::domain::command::{Caller, Command, Reply};
 use crate::entry::{Role, Room};
 use crate::ids::{RoomId, Seq, UserId};
+use crate::limits::WIRE_INTEGER_MAX;
 use crate::ports::MessageStore;
 use crate::refusal::Refusal;
 
@@ -103,10 +107,10 @@ impl Api {
 
     /// Asks the room whether `caller` may read it, and the table of acts whether they may do this in it. Every call that
     /// concerns a room and is no [`Command`] comes through here.
-    async fn permit(&self, room: &RoomId, caller: Caller, act: Act) -> Result<Admitted, Refusal> {
+    async fn permit(&self, room: &RoomId, caller: Caller, act: Act) -> Result<Admitted, Problem> {
         let admin = caller.admin;
         let admitted = self.admit(room, caller).await?;
-        acts::may(admitted.role, admin, act)?;
+        acts::may(&self.record(room).await?, admitted.role, admin, act)?;
         Ok(admitted)
     }
 
@@ -125,6 +129,13 @@ fn room_of(request: &HttpRequest) -> Result<RoomId, Refusal> {
     query::path(request, "room", RoomId::parse)
 }
 
+fn seq_of(request: &HttpRequest) -> Result<Seq, Refusal> {
+    query::path(request, "seq", |text| {
+        let number = text.bytes().all(|byte| byte.is_ascii_digit()).then(|| text.parse().ok()).flatten();
+        number.filter(|seq| *seq <= WIRE_INTEGER_MAX).ok_or("must be the number of an entry")
+    })
+}
+
 fn user_of(request: &HttpRequest) -> Result<UserId, Refusal> {
     query::path(request, "user", UserId::parse)
 }
@@ -137,6 +148,9 @@ pub fn routes(shared: Arc<Shared>, hub: Rc<Hub>) -> impl FnOnce(&mut ServiceConf
                 .wrap(from_fn(around))
                 .service(web::resource("/").get(landing).head(landing).default_service(not_allowed("GET, HEAD")))
                 .service(web::resource("/ws").to(upgrade_required))
+                .service(
+                    web::resource("/r/{room}/{seq}").get(link).head(link).default_service(not_allowed("GET, HEAD")),
+                )
                 .service(v1())
                 .default_service(web::to(no_such_address)),
         );
@@ -202,6 +216,15 @@ async fn landing() -> HttpResponse {
         .insert_header((header::CONTENT_TYPE, "text/html; charset=utf-8"))
         .insert_header((header::CACHE_CONTROL, "no-cache"))
         .body(include_str!("../../web/index.html"))
+}
+
+/// A link to a message: the page that opens it, whatever there is behind the link; whether the reader may see that is asked
+/// by the page.
+async fn link(request: HttpRequest) -> Result<HttpResponse, Problem> {
+    match (room_of(&request), seq_of(&request)) {
+        (Ok(_), Ok(_)) => Ok(landing().await),
+        _ => Err(Problem::no_such_address()),
+    }
 }
 
 /// A plain request to the WebSocket's address.

@@ -1,16 +1,18 @@
 //! Rooms: making, finding, changing and deleting them, and coming and going.
 
+use std::ops::RangeInclusive;
+
 use actix_web::http::header;
 use actix_web::web::Data;
 use actix_web::{HttpRequest, HttpResponse};
 use serde::Serialize;
-use sha2::{Digest, Sha256};
 use utoipa::ToSchema;
 
 use super::credentials::SignedIn;
 use super::paging::{cursor, limit, list};
 use super::{Api, room_of};
-use crate::domain::command::{Caller, Command, Reply};
+use crate::domain::command::{Command, Proof, Reply};
+use crate::domain::direct::{direct_id, is_direct_id};
 use crate::entry::{Role, Room, RoomKind, RoomPatch};
 use crate::http::problem::Answer;
 use crate::http::query::{Fields, Query};
@@ -21,16 +23,18 @@ use crate::refusal::Refusal;
 
 /// Longest pause between two messages that a room may ask for, seconds.
 pub const SLOW_MODE_MAX_S: u32 = 24 * 60 * 60;
+/// How long messages may last in a room where they disappear, seconds: a minute to a year.
+pub const TTL_S: RangeInclusive<u32> = 60..=365 * 24 * 60 * 60;
 
 /// A room as it is shown: its record and the caller's role.
 #[derive(Serialize, ToSchema)]
 pub struct Shown {
     #[serde(flatten)]
-    room: Room,
-    role: Option<Role>,
+    pub room: Room,
+    pub role: Option<Role>,
     /// Distinct users with a subscription, where the room was asked.
     #[serde(skip_serializing_if = "Option::is_none")]
-    online: Option<u32>,
+    pub online: Option<u32>,
 }
 
 /// A room in its member's own list.
@@ -74,18 +78,26 @@ pub async fn create(api: Data<Api>, who: SignedIn, fields: Fields) -> Answer {
         _ => return Err(Refusal::bad_request("kind: must be public or private").into()),
     };
     let room = Room {
-        id,
-        kind,
         name: fields.text("name", text::name)?,
         topic: fields.text("topic", text::topic)?,
-        slow_mode_s: 0,
-        archived: false,
-        head: 0,
+        ttl_s: ttl(&fields)?.unwrap_or(0),
+        edit_history: fields.optional("edit_history")?.unwrap_or(false),
+        ..Room::new(id, kind)
     };
     match api.store().create_room(&room, &who.caller.user, None).await? {
         Created::New => Ok(created(room, Some(Role::Owner))),
         Created::Taken => Err(Refusal::conflict("id: this room exists, or existed and was deleted").into()),
     }
+}
+
+/// Seconds until a message disappears: 0 (never), or within [`TTL_S`].
+fn ttl(fields: &Fields) -> Result<Option<u32>, Refusal> {
+    let rule = || {
+        let (least, most) = (TTL_S.start(), TTL_S.end());
+        Refusal::bad_request(format!("ttl_s: must be 0, or a whole number from {least} to {most}"))
+    };
+    let ttl_s: Option<u32> = fields.optional("ttl_s").map_err(|_| rule())?;
+    if ttl_s.is_none_or(|ttl_s| ttl_s == 0 || TTL_S.contains(&ttl_s)) { Ok(ttl_s) } else { Err(rule()) }
 }
 
 fn created(room: Room, role: Option<Role>) -> HttpResponse {
@@ -129,6 +141,8 @@ pub async fn patch(api: Data<Api>, who: SignedIn, request: HttpRequest, fields: 
         topic: fields.text("topic", text::topic)?,
         slow_mode_s: fields.integer("slow_mode_s", 0..=u64::from(SLOW_MODE_MAX_S))?.map(|s| s as u32),
         archived: fields.optional("archived")?,
+        ttl_s: ttl(&fields)?,
+        edit_history: fields.optional("edit_history")?,
     };
     let seq = match api.ask(&id, who.caller, Command::Patch(patch)).await? {
         Reply::Changed { seq } => seq,
@@ -156,7 +170,7 @@ pub async fn leave(api: Data<Api>, who: SignedIn, request: HttpRequest) -> Answe
 
 /// The room of the caller and one other, made when it is first asked for.
 pub async fn direct(api: Data<Api>, who: SignedIn, fields: Fields) -> Answer {
-    let me = who.caller.user;
+    let me = who.caller.user.clone();
     let other: UserId = fields.required("user")?;
     if other == me {
         return Err(Refusal::bad_request("user: a direct room is with somebody else").into());
@@ -165,15 +179,7 @@ pub async fn direct(api: Data<Api>, who: SignedIn, fields: Fields) -> Answer {
     if store.user(&other).await?.is_none() {
         return Err(Refusal::not_found("user: there is no such user").into());
     }
-    let room = Room {
-        id: direct_id(&me, &other),
-        kind: RoomKind::Direct,
-        name: None,
-        topic: None,
-        slow_mode_s: 0,
-        archived: false,
-        head: 0,
-    };
+    let room = Room::new(direct_id(&me, &other), RoomKind::Direct);
     if store.create_room(&room, &me, Some(&other)).await? == Created::New {
         let role = store.role(&room.id, &me).await?;
         return Ok(created(room, role));
@@ -183,51 +189,11 @@ pub async fn direct(api: Data<Api>, who: SignedIn, fields: Fields) -> Answer {
     };
     let mut role = store.role(&found.id, &me).await?;
     if role.is_none() {
-        // They left it, and asking for it is coming back. To the room they are a stranger now; that it is theirs follows
-        // from its id, so they come in as an admin would.
-        let back = Caller { user: me, admin: true };
-        role = match api.ask(&found.id, back, Command::Join).await? {
+        // They left it, and asking for it is coming back.
+        role = match api.ask(&found.id, who.caller, Command::Enter(Proof::Pair(other))).await? {
             Reply::Member { role } => role,
             other => return Err(api.odd(&other).into()),
         };
     }
     Ok(HttpResponse::Ok().json(Shown { room: found, role, online: None }))
-}
-
-const DIRECT_PREFIX: &str = "dm-";
-/// Bytes of the pair's hash in a direct room's id: as many as leave it a valid id.
-const DIRECT_HASH_BYTES: usize = 30;
-
-/// The id of two people's room, the same whoever asks.
-fn direct_id(one: &UserId, other: &UserId) -> RoomId {
-    let (first, second) = if one <= other { (one, other) } else { (other, one) };
-    // No user id holds a NUL, so no two pairs are hashed alike.
-    let hash = Sha256::new().chain_update(first.as_str()).chain_update([0]).chain_update(second.as_str()).finalize();
-    let hex: String = hash.iter().take(DIRECT_HASH_BYTES).map(|byte| format!("{byte:02x}")).collect();
-    RoomId::parse(&format!("{DIRECT_PREFIX}{hex}")).expect("63 characters, lower case")
-}
-
-/// Whether an id has the form of direct rooms: nobody may take the place of two people's room beforehand.
-fn is_direct_id(id: &RoomId) -> bool {
-    id.as_str()
-        .strip_prefix(DIRECT_PREFIX)
-        .is_some_and(|hex| hex.len() == 2 * DIRECT_HASH_BYTES && hex.bytes().all(|byte| byte.is_ascii_hexdigit()))
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn the_room_of_two_is_the_same_whoever_asks() {
-        let user = |id| UserId::parse(id).expect("a user id");
-        let id = direct_id(&user("alice"), &user("bob"));
-        assert_eq!(id, direct_id(&user("bob"), &user("alice")));
-        assert_ne!(id, direct_id(&user("Alice"), &user("bob")), "case matters");
-        assert_ne!(direct_id(&user("ab"), &user("c")), direct_id(&user("a"), &user("bc")));
-        assert!(is_direct_id(&id));
-        assert!(!is_direct_id(&RoomId::parse("dm-general").expect("a room id")));
-        let longest = "x".repeat(64);
-        direct_id(&user(&longest), &user("y"));
-    }
 }

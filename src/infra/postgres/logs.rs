@@ -5,17 +5,17 @@ use std::collections::HashMap;
 use tokio_postgres::Row;
 
 use super::pool::{Lease, Step};
-use super::rooms::{ROOM, room_of};
-use crate::entry::Entry;
+use super::rooms::{ROOM, ROOM_COLUMNS, room_of};
+use crate::entry::{Entry, Expiry};
 use crate::ids::{Epoch, RoomId, Seq};
 use crate::infra::{codes, rows};
 use crate::ports::{OpenedRoom, Page, Range, RoomNo, StoreError, Thread};
 
 /// The columns that [`entry_of`] reads, of `entries e`.
-const ENTRY: &str = "e.seq, e.at, e.kind, e.user_id, e.message_id, e.text, e.data, e.reply_to, e.edited_at, e.target, e.active, \
+pub const ENTRY: &str = "e.seq, e.at, e.kind, e.user_id, e.message_id, e.text, e.data, e.reply_to, e.edited_at, e.target, e.active, \
      e.mentions";
 
-fn entry_of(row: &Row) -> Result<Entry, StoreError> {
+pub fn entry_of(row: &Row) -> Result<Entry, StoreError> {
     rows::EntryRow {
         seq: row.get(0),
         at: row.get(1),
@@ -33,6 +33,10 @@ fn entry_of(row: &Row) -> Result<Entry, StoreError> {
     .into_entry()
 }
 
+/// When the message was sent that an edit is about, of `entries e` and `rooms r`; only where something may have expired.
+const SAID_AT: &str = "CASE WHEN e.kind = 1 AND (r.ttl_s > 0 OR r.expired_before > 0) \
+                       THEN (SELECT t.at FROM entries t WHERE t.room_no = r.no AND t.seq = e.target) END AS said_at";
+
 /// The raised epoch is written under the row's lock, and the statements behind it read while that is held, each with a
 /// snapshot of its own: what an older owner committed is seen, and it commits nothing more.
 pub async fn open_room(lease: &mut Lease, room: &RoomId, recent: u32) -> Result<Option<OpenedRoom>, StoreError> {
@@ -48,8 +52,8 @@ pub async fn open_room(lease: &mut Lease, room: &RoomId, recent: u32) -> Result<
                   WHERE room_no = (SELECT no FROM rooms WHERE id = $1 AND NOT deleted) \
                   AND (role IS NOT NULL OR banned) ORDER BY user_id";
     let newest = format!(
-        "SELECT {ENTRY} FROM entries e WHERE e.room_no = (SELECT no FROM rooms WHERE id = $1 AND NOT deleted) \
-         ORDER BY e.seq DESC LIMIT $2"
+        "SELECT {ENTRY}, {SAID_AT} FROM rooms r JOIN entries e ON e.room_no = r.no \
+         WHERE r.id = $1 AND NOT r.deleted ORDER BY e.seq DESC LIMIT $2"
     );
     let steps = [
         Step::Begin,
@@ -76,14 +80,17 @@ pub async fn open_room(lease: &mut Lease, room: &RoomId, recent: u32) -> Result<
             members.insert(user, codes::parse_role(role)?);
         }
     }
+    let room = room_of(record)?;
+    let cutoff = room.expiry().cutoff(rows::now());
+    let present = |row: &Row| Ok(rows::present(entry_of(row)?, row.get("said_at"), cutoff));
     Ok(Some(OpenedRoom {
-        no: RoomNo(record.get(7)),
-        room: room_of(record)?,
-        epoch: Epoch(rows::seq_out(record.get(8))),
-        oldest: rows::seq_out(record.get(9)),
+        no: RoomNo(record.get(ROOM_COLUMNS)),
+        room,
+        epoch: Epoch(rows::seq_out(record.get(ROOM_COLUMNS + 1))),
+        oldest: rows::seq_out(record.get(ROOM_COLUMNS + 2)),
         members,
         bans,
-        recent: newest.iter().rev().map(entry_of).collect::<Result<_, _>>()?,
+        recent: newest.iter().rev().map(present).collect::<Result<_, StoreError>>()?,
     }))
 }
 
@@ -146,11 +153,11 @@ fn bounds(limit: u32, max_bytes: usize) -> (i64, i64) {
     (i64::from(limit.max(1)), i64::try_from(max_bytes).unwrap_or(i64::MAX))
 }
 
-/// Cuts a page from `source`, which gives one row more than `$3` to know whether there are more; the sum over the sizes
+/// Cuts a page from `source`, entries of the room `$1`, which gives one row more than `$3` to know whether there are more; the sum over the sizes
 /// (`$4`) cuts it before anything is sent.
 fn cut(source: &str, order: &str) -> String {
     format!(
-        "SELECT {ENTRY}, e.looked_at FROM (
+        "SELECT {ENTRY}, e.looked_at, r.ttl_s, r.expired_before, {SAID_AT} FROM rooms r JOIN (
             SELECT e.*, count(*) OVER () AS looked_at, row_number() OVER walk AS n,
                 sum(e.size) OVER walk - e.size AS before
             FROM (
@@ -158,15 +165,21 @@ fn cut(source: &str, order: &str) -> String {
                 FROM ({source}) e
             ) e
             WINDOW walk AS (ORDER BY e.seq {order})
-        ) e
-        WHERE e.n <= $3 AND (e.n = 1 OR e.before < $4::bigint) ORDER BY e.n"
+        ) e ON true
+        WHERE r.id = $1 AND NOT r.deleted AND e.n <= $3 AND (e.n = 1 OR e.before < $4::bigint) ORDER BY e.n"
     )
 }
 
 /// What [`cut`] gave.
 fn page_of(found: &[Row]) -> Result<Page, StoreError> {
     let looked_at: i64 = found.first().map_or(0, |row| row.get("looked_at"));
-    let entries = found.iter().map(entry_of).collect::<Result<Vec<_>, _>>()?;
+    let expiry = found.first().map_or_else(Expiry::default, |row| Expiry {
+        ttl_s: u32::try_from(row.get::<_, i32>("ttl_s")).unwrap_or(0),
+        before: row.get("expired_before"),
+    });
+    let cutoff = expiry.cutoff(rows::now());
+    let present = |row: &Row| Ok(rows::present(entry_of(row)?, row.get("said_at"), cutoff));
+    let entries = found.iter().map(present).collect::<Result<Vec<_>, StoreError>>()?;
     let more = looked_at > i64::try_from(entries.len()).unwrap_or(i64::MAX);
     Ok(Page { entries, more })
 }

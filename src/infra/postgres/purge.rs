@@ -66,6 +66,10 @@ const ENTRIES: &str = "DELETE FROM entries e
     USING (SELECT room_no, seq FROM entries WHERE room_no = $1 ORDER BY seq LIMIT $2) AS c
     WHERE e.room_no = c.room_no AND e.seq = c.seq";
 
+const REVISIONS: &str = "DELETE FROM revisions v
+    USING (SELECT room_no, target, replaced_by FROM revisions WHERE room_no = $1 ORDER BY target, replaced_by LIMIT $2) AS c
+    WHERE v.room_no = c.room_no AND v.target = c.target AND v.replaced_by = c.replaced_by";
+
 /// Whether there was something to remove.
 async fn chunk(pool: &Pool, answer_within: Duration) -> Result<bool, StoreError> {
     let mut lease = Lease::take(pool, answer_within).await?;
@@ -78,7 +82,13 @@ async fn chunk(pool: &Pool, answer_within: Duration) -> Result<bool, StoreError>
         lease.transaction(&[Step::Commit]).await?;
         return Ok(true);
     }
+    if lease.execute(REVISIONS, &[&no, &CHUNK]).await? == CHUNK.unsigned_abs() {
+        lease.transaction(&[Step::Commit]).await?;
+        return Ok(true);
+    }
     let rest = [
+        Step::Ask("DELETE FROM pins WHERE room_no = $1", &[&no]),
+        Step::Ask("DELETE FROM invitations WHERE room_no = $1", &[&no]),
         Step::Ask("DELETE FROM reactions WHERE room_no = $1", &[&no]),
         Step::Ask("DELETE FROM people WHERE room_no = $1", &[&no]),
         Step::Ask("DELETE FROM doomed_rooms WHERE no = $1", &[&no]),

@@ -10,7 +10,10 @@ use crate::infra::{codes, rows};
 use crate::ports::{Created, MyRoom, StoreError};
 
 /// The columns that [`room_of`] reads, of `rooms r` and `room_heads h`.
-pub const ROOM: &str = "r.id, r.kind, r.name, r.topic, r.slow_mode_s, r.archived, h.head";
+pub const ROOM: &str = "r.id, r.kind, r.name, r.topic, r.slow_mode_s, r.archived, h.head, r.ttl_s, r.expired_before, \
+                        r.edit_history";
+/// How many columns [`ROOM`] has: the place of the first one behind them.
+pub const ROOM_COLUMNS: usize = 10;
 
 /// Reads [`ROOM`] from the row's first columns.
 pub fn room_of(row: &Row) -> Result<Room, StoreError> {
@@ -23,12 +26,15 @@ pub fn room_of(row: &Row) -> Result<Room, StoreError> {
         slow_mode_s: u32::try_from(row.get::<_, i32>(4)).unwrap_or(0),
         archived: row.get(5),
         head: rows::seq_out(row.get(6)),
+        ttl_s: u32::try_from(row.get::<_, i32>(7)).unwrap_or(0),
+        expired_before: row.get(8),
+        edit_history: row.get(9),
     })
 }
 
-/// Slow mode as the column holds it: 68 years at most.
-pub fn seconds(slow_mode_s: u32) -> i32 {
-    i32::try_from(slow_mode_s).unwrap_or(i32::MAX)
+/// Seconds as a column holds them: 68 years at most.
+pub fn seconds(seconds: u32) -> i32 {
+    i32::try_from(seconds).unwrap_or(i32::MAX)
 }
 
 pub async fn create_room(
@@ -45,10 +51,12 @@ pub async fn create_room(
         roles.push(codes::role(Role::Member));
     }
     let sql = "WITH made AS (
-            INSERT INTO rooms (id, kind, name, topic, slow_mode_s, archived) VALUES ($1, $2, $3, $4, $5, $6)
-            ON CONFLICT (id) DO NOTHING RETURNING no
+            INSERT INTO rooms (id, kind, name, topic, slow_mode_s, archived, ttl_s, edit_history)
+            VALUES ($1, $2, $3, $4, $5, $6, $9, $10) ON CONFLICT (id) DO NOTHING RETURNING no
         ), head AS (
             INSERT INTO room_heads (no) SELECT no FROM made
+        ), expiring AS (
+            INSERT INTO expiring_rooms (room_no, due) SELECT no, 0 FROM made WHERE $9 > 0
         )
         INSERT INTO people (room_no, user_id, role)
         SELECT made.no, p.user_id, p.role FROM made, unnest($7::text[], $8::smallint[]) AS p (user_id, role)";
@@ -64,6 +72,8 @@ pub async fn create_room(
                 &room.archived,
                 &users,
                 &roles,
+                &seconds(room.ttl_s),
+                &room.edit_history,
             ],
         )
         .await?;
@@ -102,7 +112,7 @@ pub async fn rooms(
     let cursor = cursor.map_or("", RoomId::as_str);
     let found = lease.query(&sql, &[&user.as_str(), &cursor, &i64::from(limit)]).await?;
     let with_role = |row: &Row| {
-        let role: Option<i16> = row.get(7);
+        let role: Option<i16> = row.get(ROOM_COLUMNS);
         Ok((room_of(row)?, role.map(codes::parse_role).transpose()?))
     };
     found.iter().map(with_role).collect()

@@ -9,7 +9,7 @@ use tokio_postgres::types::{FromSql, ToSql, Type};
 use super::pool::{Lease, Step};
 use super::rooms::{ROOM, room_of, seconds};
 use crate::ids::{Millis, Seq, UserId};
-use crate::infra::changes::{self, Before, MessageKey, Needs, NewEntry, Person, Plan, Target};
+use crate::infra::changes::{self, Before, Invited, MessageKey, Needs, NewEntry, Person, Plan, Target};
 use crate::infra::{codes, rows};
 use crate::ports::{Appended, RoomAppend, RoomNo, StoreError};
 
@@ -45,7 +45,7 @@ const LOCK: &str = "SELECT no, epoch FROM room_heads WHERE no = ANY ($1) ORDER B
 
 const KNOWN: &str = "SELECT room_no, key, seq, at FROM entries WHERE key = ANY ($1)";
 
-const MESSAGES: &str = "SELECT e.room_no, e.seq, e.user_id, e.text, e.root
+const MESSAGES: &str = "SELECT e.room_no, e.seq, e.user_id, e.text, e.root, e.at, e.edited_at
     FROM unnest($1::bigint[], $2::bigint[]) AS n (room_no, seq)
     JOIN entries e ON e.room_no = n.room_no AND e.seq = n.seq WHERE e.kind = 0";
 
@@ -58,6 +58,9 @@ const PEOPLE: &str = "SELECT n.room_no, n.user_id, p.role, coalesce(p.muted, fal
         EXISTS (SELECT FROM users u WHERE u.id = n.user_id AND NOT u.erased)
     FROM unnest($1::bigint[], $2::text[]) AS n (room_no, user_id)
     LEFT JOIN people p ON p.room_no = n.room_no AND p.user_id = n.user_id";
+
+const INVITATIONS: &str = "SELECT i.room_no, i.secret_hash, i.expires_at, i.uses_left FROM invitations i
+    WHERE i.secret_hash = ANY ($1)";
 
 /// Locks the rooms, in the same order as everybody else, and reads what is needed of all of them, in one round trip.
 /// Gives those whose epoch is the right one.
@@ -75,6 +78,8 @@ async fn read(
     let (reaction_nos, reactions) = flat(needs, |needs| needs.reactions.iter());
     let reactions = reaction_columns(reactions.into_iter());
     let (person_nos, people) = flat(needs, |needs| needs.people.iter().map(UserId::as_str));
+    let invitations: Vec<&[u8]> =
+        needs.iter().flat_map(|(_, needs)| needs.invitations.iter().map(<[u8; 32]>::as_slice)).collect();
     let steps = [
         Step::Begin,
         Step::Ask(LOCK, &[&rooms]),
@@ -83,9 +88,12 @@ async fn read(
         Step::Ask(MESSAGES, &[&message_nos, &messages]),
         Step::Ask(REACTIONS, &[&reaction_nos, &reactions.0, &reactions.1, &reactions.2]),
         Step::Ask(PEOPLE, &[&person_nos, &people]),
+        Step::Ask(INVITATIONS, &[&invitations]),
     ];
-    let answers = lease.transaction(&steps).await?;
-    let [_, locked, records, known, messages, reactions, people] = answers.as_slice() else {
+    // Hardly any append takes an invitation.
+    let asked = if invitations.is_empty() { &steps[..steps.len() - 1] } else { &steps[..] };
+    let answers = lease.transaction(asked).await?;
+    let [_, locked, records, known, messages, reactions, people, invited @ ..] = answers.as_slice() else {
         return Err(StoreError::Fault("an answer a question was expected".into()));
     };
 
@@ -110,7 +118,8 @@ async fn read(
     for row in messages {
         if let Some(before) = found.get_mut(&row.get(0)) {
             let root = row.get::<_, Option<i64>>(4).map(rows::seq_out);
-            let target = Target { author: rows::user_id(row.get(2))?, text: row.get(3), root };
+            let author = rows::user_id(row.get(2))?;
+            let target = Target { author, text: row.get(3), root, at: row.get(5), edited_at: row.get(6) };
             before.messages.insert(rows::seq_out(row.get(1)), target);
         }
     }
@@ -127,6 +136,11 @@ async fn read(
             if row.get(5) {
                 before.users.insert(user);
             }
+        }
+    }
+    for row in invited.iter().flatten() {
+        if let (Some(before), Ok(token)) = (found.get_mut(&row.get(0)), <[u8; 32]>::try_from(row.get::<_, &[u8]>(1))) {
+            before.invitations.insert(token, Invited { expires_at: row.get(2), uses_left: row.get(3) });
         }
     }
     Ok(found)
@@ -153,6 +167,23 @@ const ERASE_EDITS: &str = "UPDATE entries e SET text = NULL
     FROM unnest($1::bigint[], $2::bigint[]) AS n (room_no, target)
     WHERE e.room_no = n.room_no AND e.target = n.target AND e.kind = 1 AND e.text IS NOT NULL";
 
+const ERASE_REVISIONS: &str = "DELETE FROM revisions v
+    USING unnest($1::bigint[], $2::bigint[]) AS n (room_no, target)
+    WHERE v.room_no = n.room_no AND v.target = n.target";
+
+const UNPIN: &str = "DELETE FROM pins p
+    USING unnest($1::bigint[], $2::bigint[]) AS n (room_no, target)
+    WHERE p.room_no = n.room_no AND p.target = n.target";
+
+const REPLACED: &str = "INSERT INTO revisions (room_no, target, replaced_by, at, text)
+    SELECT * FROM unnest($1::bigint[], $2::bigint[], $3::bigint[], $4::bigint[], $5::text[])";
+
+const USE_INVITATIONS: &str = "UPDATE invitations i SET uses_left = i.uses_left - n.uses
+    FROM unnest($1::bytea[], $2::integer[]) AS n (secret_hash, uses) WHERE i.secret_hash = n.secret_hash";
+
+const EXPIRING: &str = "INSERT INTO expiring_rooms (room_no, due) SELECT unnest($1::bigint[]), 0
+    ON CONFLICT (room_no) DO UPDATE SET due = 0";
+
 const SET_REACTIONS: &str = "INSERT INTO reactions (room_no, target, user_id, emoji)
     SELECT * FROM unnest($1::bigint[], $2::bigint[], $3::text[], $4::text[]) ON CONFLICT DO NOTHING";
 
@@ -166,16 +197,17 @@ const SET_PEOPLE: &str = "INSERT INTO people (room_no, user_id, role, muted, ban
     DO UPDATE SET role = excluded.role, muted = excluded.muted, banned = excluded.banned";
 
 const SET_RECORD: &str = "UPDATE rooms SET name = n.name, topic = n.topic, slow_mode_s = n.slow_mode_s,
-        archived = n.archived
-    FROM unnest($1::bigint[], $2::text[], $3::text[], $4::integer[], $5::boolean[])
-        AS n (no, name, topic, slow_mode_s, archived)
+        archived = n.archived, ttl_s = n.ttl_s, expired_before = n.expired_before, edit_history = n.edit_history
+    FROM unnest($1::bigint[], $2::text[], $3::text[], $4::integer[], $5::boolean[], $6::integer[], $7::bigint[],
+        $8::boolean[]) AS n (no, name, topic, slow_mode_s, archived, ttl_s, expired_before, edit_history)
     WHERE rooms.no = n.no";
 
 /// The room is gone at once; what is left of it goes later (`purge`). Its record stays as a tombstone, so that the id is
 /// taken for ever.
-const DELETE_ROOMS: [&str; 3] = [
+const DELETE_ROOMS: [&str; 4] = [
     "UPDATE rooms SET deleted = true, name = NULL, topic = NULL WHERE no = ANY ($1)",
     "DELETE FROM room_heads WHERE no = ANY ($1)",
+    "DELETE FROM expiring_rooms WHERE room_no = ANY ($1)",
     "INSERT INTO doomed_rooms SELECT unnest($1::bigint[])",
 ];
 
@@ -193,6 +225,15 @@ async fn write(lease: &mut Lease, mut plans: Vec<(i64, Plan)>) -> Result<(), Sto
     let (erased_nos, erased) = flat(&plans, |plan| plan.erased.iter().map(|&seq| rows::seq_in(seq)));
     let (edits_nos, edits) = flat(&plans, |plan| plan.erased_edits.iter().map(|&seq| rows::seq_in(seq)));
 
+    let (kept_nos, kept) = flat(&plans, |plan| plan.revisions.iter());
+    let kept_targets: Vec<i64> = kept.iter().map(|revision| rows::seq_in(revision.target)).collect();
+    let kept_by: Vec<i64> = kept.iter().map(|revision| rows::seq_in(revision.replaced_by)).collect();
+    let kept_ats: Vec<Millis> = kept.iter().map(|revision| revision.at).collect();
+    let kept_texts: Vec<&str> = kept.iter().map(|revision| revision.text.as_str()).collect();
+    let (used_nos, used) = flat(&plans, |plan| plan.invitations_used.iter());
+    let (used, uses): (Vec<&[u8]>, Vec<i32>) = used.iter().map(|&(token, &uses)| (token.as_slice(), uses)).unzip();
+    let expiring: Vec<i64> = plans.iter().filter(|(_, plan)| plan.expiry_changed).map(|&(no, _)| no).collect();
+
     let (set_nos, set) = flat(&plans, |plan| plan.reactions_set.iter());
     let set = reaction_columns(set.into_iter());
     let (cleared_nos, cleared) = flat(&plans, |plan| plan.reactions_cleared.iter());
@@ -209,6 +250,9 @@ async fn write(lease: &mut Lease, mut plans: Vec<(i64, Plan)>) -> Result<(), Sto
     let topics: Vec<Option<&str>> = records.iter().map(|room| room.topic.as_deref()).collect();
     let slow_modes: Vec<i32> = records.iter().map(|room| seconds(room.slow_mode_s)).collect();
     let archived: Vec<bool> = records.iter().map(|room| room.archived).collect();
+    let ttls: Vec<i32> = records.iter().map(|room| seconds(room.ttl_s)).collect();
+    let expired: Vec<Millis> = records.iter().map(|room| room.expired_before).collect();
+    let histories: Vec<bool> = records.iter().map(|room| room.edit_history).collect();
     let deleted: Vec<i64> = plans.iter().filter(|(_, plan)| plan.room_deleted).map(|&(no, _)| no).collect();
 
     let entry_params = entries.params();
@@ -219,15 +263,24 @@ async fn write(lease: &mut Lease, mut plans: Vec<(i64, Plan)>) -> Result<(), Sto
     let set_params: [Param<'_>; 4] = [&set_nos, &set.0, &set.1, &set.2];
     let clear_params: [Param<'_>; 4] = [&cleared_nos, &cleared.0, &cleared.1, &cleared.2];
     let people_params: [Param<'_>; 5] = [&person_nos, &users, &roles, &muted, &banned];
-    let record_params: [Param<'_>; 5] = [&record_nos, &names, &topics, &slow_modes, &archived];
+    let record_params: [Param<'_>; 8] =
+        [&record_nos, &names, &topics, &slow_modes, &archived, &ttls, &expired, &histories];
+    let kept_params: [Param<'_>; 5] = [&kept_nos, &kept_targets, &kept_by, &kept_ats, &kept_texts];
+    let use_params: [Param<'_>; 2] = [&used, &uses];
+    let expiring_params: [Param<'_>; 1] = [&expiring];
     let delete_params: [Param<'_>; 1] = [&deleted];
 
-    let all: [(bool, &str, &[Param<'_>]); 9] = [
+    let all: [(bool, &str, &[Param<'_>]); 14] = [
         (entries.nos.is_empty(), INSERT, &entry_params),
         (entries.nos.is_empty(), HEADS, &head_params),
         (edited_nos.is_empty(), EDIT, &edit_params),
         (erased_nos.is_empty(), ERASE, &erase_params),
         (edits_nos.is_empty(), ERASE_EDITS, &edits_params),
+        (edits_nos.is_empty(), ERASE_REVISIONS, &edits_params),
+        (edits_nos.is_empty(), UNPIN, &edits_params),
+        (kept_nos.is_empty(), REPLACED, &kept_params),
+        (used_nos.is_empty(), USE_INVITATIONS, &use_params),
+        (expiring.is_empty(), EXPIRING, &expiring_params),
         (set_nos.is_empty(), SET_REACTIONS, &set_params),
         (cleared_nos.is_empty(), CLEAR_REACTIONS, &clear_params),
         (person_nos.is_empty(), SET_PEOPLE, &people_params),

@@ -5,7 +5,7 @@ use rusqlite::{Connection, OptionalExtension, Row, Statement, Transaction, Trans
 use super::rooms::{ROOM, collect, room_of};
 use super::threads::store_error;
 use crate::ids::Millis;
-use crate::infra::changes::{self, Before, MessageKey, Needs, NewEntry, Person, Plan, Target};
+use crate::infra::changes::{self, Before, Invited, MessageKey, Needs, NewEntry, Person, Plan, Target};
 use crate::infra::{codes, rows};
 use crate::ports::{Appended, Outcome, RoomAppend, RoomNo, StoreError};
 
@@ -42,11 +42,14 @@ fn read(transaction: &Transaction<'_>, no: RoomNo, epoch: i64, needs: &Needs) ->
     })?;
     each(transaction, MESSAGE, &needs.messages, |message, &seq| {
         let found = message.query_row(params![no.0, rows::seq_in(seq)], |row| {
-            Ok((row.get::<_, String>(0)?, row.get::<_, Option<String>>(1)?, row.get::<_, Option<i64>>(2)?))
+            let author: String = row.get(0)?;
+            let root = row.get::<_, Option<i64>>(2)?.map(rows::seq_out);
+            let target =
+                |author| Ok(Target { author, text: row.get(1)?, root, at: row.get(3)?, edited_at: row.get(4)? });
+            Ok(rows::user_id(&author).map(target))
         });
-        if let Some((author, text, root)) = found.optional().map_err(store_error)? {
-            let target = Target { author: rows::user_id(&author)?, text, root: root.map(rows::seq_out) };
-            before.messages.insert(seq, target);
+        if let Some(target) = found.optional().map_err(store_error)? {
+            before.messages.insert(seq, target?.map_err(store_error)?);
         }
         Ok(())
     })?;
@@ -73,14 +76,25 @@ fn read(transaction: &Transaction<'_>, no: RoomNo, epoch: i64, needs: &Needs) ->
         }
         Ok(())
     })?;
+    each(transaction, INVITATION, &needs.invitations, |invited, token| {
+        let found = invited
+            .query_row(params![token, no.0], |row| Ok(Invited { expires_at: row.get(0)?, uses_left: row.get(1)? }));
+        if let Some(invited) = found.optional().map_err(store_error)? {
+            before.invitations.insert(*token, invited);
+        }
+        Ok(())
+    })?;
     Ok(Some(before))
 }
 
 const KNOWN: &str = "SELECT seq, at FROM entries WHERE key = ?1";
-const MESSAGE: &str = "SELECT user_id, text, root FROM entries WHERE room_no = ?1 AND seq = ?2 AND kind = 0";
+const MESSAGE: &str =
+    "SELECT user_id, text, root, at, edited_at FROM entries WHERE room_no = ?1 AND seq = ?2 AND kind = 0";
 const REACTION: &str = "SELECT 1 FROM reactions WHERE room_no = ?1 AND target = ?2 AND user_id = ?3 AND emoji = ?4";
 const PERSON: &str = "SELECT role, muted, banned FROM people WHERE room_no = ?1 AND user_id = ?2";
 const USER: &str = "SELECT 1 FROM users WHERE id = ?1 AND erased = 0";
+
+const INVITATION: &str = "SELECT expires_at, uses_left FROM invitations WHERE secret_hash = ?1 AND room_no = ?2";
 
 const INSERT: &str = "INSERT INTO entries \
     (room_no, key, seq, at, kind, user_id, message_id, text, data, reply_to, edited_at, target, active, mentions, \
@@ -89,6 +103,12 @@ const HEAD: &str = "UPDATE rooms SET head = ?2, messages = ?3 WHERE no = ?1";
 const EDIT: &str = "UPDATE entries SET text = ?3, edited_at = ?4, mentions = ?5 WHERE room_no = ?1 AND seq = ?2";
 const ERASE: &str = "UPDATE entries SET text = NULL, data = NULL WHERE room_no = ?1 AND seq = ?2";
 const ERASE_EDITS: &str = "UPDATE entries SET text = NULL WHERE room_no = ?1 AND target = ?2 AND kind = 1";
+const REPLACED: &str = "INSERT INTO revisions (room_no, target, replaced_by, at, text) VALUES (?1, ?2, ?3, ?4, ?5)";
+const ERASE_REVISIONS: &str = "DELETE FROM revisions WHERE room_no = ?1 AND target = ?2";
+const UNPIN: &str = "DELETE FROM pins WHERE room_no = ?1 AND target = ?2";
+const USE_INVITATION: &str = "UPDATE invitations SET uses_left = uses_left - ?2 WHERE secret_hash = ?1";
+const EXPIRING: &str =
+    "INSERT INTO expiring_rooms (room_no, due) VALUES (?1, 0) ON CONFLICT (room_no) DO UPDATE SET due = 0";
 const SET_REACTION: &str = "INSERT INTO reactions (room_no, target, user_id, emoji) VALUES (?1, ?2, ?3, ?4) \
     ON CONFLICT DO NOTHING";
 const CLEAR_REACTION: &str = "DELETE FROM reactions \
@@ -96,11 +116,13 @@ const CLEAR_REACTION: &str = "DELETE FROM reactions \
 const SET_PERSON: &str = "INSERT INTO people (room_no, user_id, role, muted, banned) VALUES (?1, ?2, ?3, ?4, ?5) \
     ON CONFLICT (room_no, user_id) \
     DO UPDATE SET role = excluded.role, muted = excluded.muted, banned = excluded.banned";
-const SET_RECORD: &str = "UPDATE rooms SET name = ?2, topic = ?3, slow_mode_s = ?4, archived = ?5 WHERE no = ?1";
+const SET_RECORD: &str = "UPDATE rooms SET name = ?2, topic = ?3, slow_mode_s = ?4, archived = ?5, ttl_s = ?6, \
+    expired_before = ?7, edit_history = ?8 WHERE no = ?1";
 /// The room is gone at once; what is left of it goes later (`purge`). The record stays, as a tombstone: its id is taken
 /// for ever.
-const DELETE_ROOM: [&str; 2] = [
+const DELETE_ROOM: [&str; 3] = [
     "UPDATE rooms SET deleted = 1, name = NULL, topic = NULL WHERE no = ?1",
+    "DELETE FROM expiring_rooms WHERE room_no = ?1",
     "INSERT INTO doomed_rooms (no) VALUES (?1)",
 ];
 
@@ -134,7 +156,17 @@ fn write(transaction: &Transaction<'_>, RoomNo(no): RoomNo, plan: Plan) -> Resul
         done(edit.execute(params![no, rows::seq_in(seq), new.text, new.at, rows::mentions_in(&new.mentions)]))
     })?;
     each(transaction, ERASE, plan.erased, |erase, seq| done(erase.execute([no, rows::seq_in(seq)])))?;
-    each(transaction, ERASE_EDITS, plan.erased_edits, |erase, seq| done(erase.execute([no, rows::seq_in(seq)])))?;
+    for sql in [ERASE_EDITS, ERASE_REVISIONS, UNPIN] {
+        each(transaction, sql, &plan.erased_edits, |erase, &seq| done(erase.execute([no, rows::seq_in(seq)])))?;
+    }
+    each(transaction, REPLACED, plan.revisions, |keep, revision| {
+        let (target, by) = (rows::seq_in(revision.target), rows::seq_in(revision.replaced_by));
+        done(keep.execute(params![no, target, by, revision.at, revision.text]))
+    })?;
+    each(transaction, USE_INVITATION, plan.invitations_used, |take, (token, uses)| {
+        done(take.execute(params![token, uses]))
+    })?;
+    each(transaction, EXPIRING, plan.expiry_changed.then_some(no), |note, no| done(note.execute([no])))?;
     for (sql, reactions) in [(SET_REACTION, plan.reactions_set), (CLEAR_REACTION, plan.reactions_cleared)] {
         each(transaction, sql, reactions, |change, (target, user, emoji)| {
             done(change.execute(params![no, rows::seq_in(target), user.as_str(), emoji]))
@@ -144,7 +176,10 @@ fn write(transaction: &Transaction<'_>, RoomNo(no): RoomNo, plan: Plan) -> Resul
         done(set.execute(params![no, user.as_str(), role.map(codes::role), muted, banned]))
     })?;
     each(transaction, SET_RECORD, plan.room_changed.then_some(plan.room), |set, room| {
-        done(set.execute(params![no, room.name, room.topic, room.slow_mode_s, room.archived]))
+        let (ttl_s, before) = (room.ttl_s, room.expired_before);
+        let values =
+            params![no, room.name, room.topic, room.slow_mode_s, room.archived, ttl_s, before, room.edit_history];
+        done(set.execute(values))
     })?;
     if plan.room_deleted {
         for sql in DELETE_ROOM {

@@ -4,18 +4,18 @@ use std::collections::HashMap;
 
 use rusqlite::{Connection, Row, ToSql, TransactionBehavior, params};
 
-use super::rooms::{ROOM, collect, room_of};
+use super::rooms::{ROOM, ROOM_COLUMNS, collect, room_of};
 use super::threads::store_error;
-use crate::entry::Entry;
+use crate::entry::{Entry, Expiry};
 use crate::ids::{Epoch, RoomId, Seq};
 use crate::infra::{codes, rows};
 use crate::ports::{OpenedRoom, Page, Range, RoomNo, StoreError, Thread};
 
 /// The columns that [`row_of`] reads, of `entries e`.
-const ENTRY: &str = "e.seq, e.at, e.kind, e.user_id, e.message_id, e.text, e.data, e.reply_to, e.edited_at, e.target, e.active, \
+pub const ENTRY: &str = "e.seq, e.at, e.kind, e.user_id, e.message_id, e.text, e.data, e.reply_to, e.edited_at, e.target, e.active, \
      e.mentions";
 
-fn row_of(row: &Row<'_>) -> rusqlite::Result<rows::EntryRow> {
+pub fn row_of(row: &Row<'_>) -> rusqlite::Result<rows::EntryRow> {
     Ok(rows::EntryRow {
         seq: row.get(0)?,
         at: row.get(1)?,
@@ -32,6 +32,10 @@ fn row_of(row: &Row<'_>) -> rusqlite::Result<rows::EntryRow> {
     })
 }
 
+/// When the message was sent that an edit is about, of `entries e` and `rooms r`; only where something may have expired.
+const SAID_AT: &str = "CASE WHEN e.kind = 1 AND (r.ttl_s > 0 OR r.expired_before > 0) \
+                       THEN (SELECT t.at FROM entries t WHERE t.room_no = r.no AND t.seq = e.target) END AS said_at";
+
 pub fn open_room(connection: &mut Connection, room: &RoomId, recent: u32) -> Result<Option<OpenedRoom>, StoreError> {
     let transaction = connection.transaction_with_behavior(TransactionBehavior::Immediate).map_err(store_error)?;
     let raise = "UPDATE rooms SET epoch = epoch + 1 WHERE id = ?1 AND deleted = 0";
@@ -41,7 +45,7 @@ pub fn open_room(connection: &mut Connection, room: &RoomId, recent: u32) -> Res
     let sql = format!("SELECT {ROOM}, r.no, r.epoch, r.oldest FROM rooms r WHERE r.id = ?1");
     let record = |row: &Row<'_>| {
         let get = |column| row.get::<_, i64>(column).map_err(store_error);
-        Ok((room_of(row)?, get(7)?, get(8)?, get(9)?))
+        Ok((room_of(row)?, get(ROOM_COLUMNS)?, get(ROOM_COLUMNS + 1)?, get(ROOM_COLUMNS + 2)?))
     };
     let found = collect(&transaction, &sql, [room.as_str()], record)?.pop();
     let Some((record, no, epoch, oldest)) = found else {
@@ -64,8 +68,15 @@ pub fn open_room(connection: &mut Connection, room: &RoomId, recent: u32) -> Res
             members.insert(user, codes::parse_role(role)?);
         }
     }
-    let sql = format!("SELECT {ENTRY} FROM entries e WHERE e.room_no = ?1 ORDER BY e.seq DESC LIMIT ?2");
-    let read = |row: &Row<'_>| row_of(row).map_err(store_error)?.into_entry();
+    let sql = format!(
+        "SELECT {ENTRY}, {SAID_AT} FROM rooms r JOIN entries e ON e.room_no = r.no WHERE r.no = ?1 \
+         ORDER BY e.seq DESC LIMIT ?2"
+    );
+    let cutoff = record.expiry().cutoff(rows::now());
+    let read = |row: &Row<'_>| {
+        let said_at = row.get("said_at").map_err(store_error)?;
+        Ok(rows::present(row_of(row).map_err(store_error)?.into_entry()?, said_at, cutoff))
+    };
     let mut recent = collect(&transaction, &sql, params![no, recent], read)?;
     recent.reverse();
     transaction.commit().map_err(store_error)?;
@@ -93,8 +104,8 @@ pub fn page(
         Range::Newest => (i64::MAX, "e.seq <= ?2", "DESC"),
     };
     let sql = format!(
-        "SELECT {ENTRY} FROM entries e WHERE e.room_no = (SELECT no FROM rooms WHERE id = ?1 AND deleted = 0) \
-         AND {condition} ORDER BY e.seq {order} LIMIT ?3"
+        "SELECT {ENTRY}, r.ttl_s, r.expired_before, {SAID_AT} FROM rooms r JOIN entries e ON e.room_no = r.no \
+         WHERE r.id = ?1 AND r.deleted = 0 AND {condition} ORDER BY e.seq {order} LIMIT ?3"
     );
     let mut page =
         cut(connection, &sql, params![room.as_str(), bound, looked_at(limit)], limit.max(1) as usize, max_bytes)?;
@@ -119,13 +130,13 @@ pub fn thread(
     let Some(root) = collect(connection, of, params![room.as_str(), rows::seq_in(message)], seq)?.pop() else {
         return Ok(None);
     };
+    let shown =
+        format!("{ENTRY}, r.ttl_s, r.expired_before, {SAID_AT} FROM rooms r JOIN entries e ON e.room_no = r.no");
     let sql = format!(
-        "SELECT {ENTRY} FROM entries e
-         WHERE e.room_no = (SELECT no FROM rooms WHERE id = ?1 AND deleted = 0) AND e.seq = ?4 AND e.seq > ?2
+        "SELECT {shown} WHERE r.id = ?1 AND r.deleted = 0 AND e.seq = ?4 AND e.seq > ?2
          UNION ALL
          SELECT * FROM (
-            SELECT {ENTRY} FROM entries e
-            WHERE e.room_no = (SELECT no FROM rooms WHERE id = ?1 AND deleted = 0) AND e.root = ?4 AND e.seq > ?2
+            SELECT {shown} WHERE r.id = ?1 AND r.deleted = 0 AND e.root = ?4 AND e.seq > ?2
             ORDER BY e.seq LIMIT ?3
          )
          ORDER BY 1 LIMIT ?3"
@@ -150,6 +161,7 @@ fn cut(
 ) -> Result<Page, StoreError> {
     let mut statement = connection.prepare_cached(sql).map_err(store_error)?;
     let mut found = statement.query(values).map_err(store_error)?;
+    let now = rows::now();
     let mut entries: Vec<Entry> = Vec::new();
     let mut bytes = 0;
     let mut more = false;
@@ -158,9 +170,14 @@ fn cut(
             more = true;
             break;
         }
+        let expiry = Expiry {
+            ttl_s: row.get("ttl_s").map_err(store_error)?,
+            before: row.get("expired_before").map_err(store_error)?,
+        };
+        let said_at = row.get("said_at").map_err(store_error)?;
         let row = row_of(row).map_err(store_error)?;
         bytes += row.text.as_ref().map_or(0, String::len) + row.data.as_ref().map_or(0, String::len);
-        entries.push(row.into_entry()?);
+        entries.push(rows::present(row.into_entry()?, said_at, expiry.cutoff(now)));
     }
     Ok(Page { entries, more })
 }

@@ -6,9 +6,13 @@
 
 mod accounts;
 mod append;
+mod expiry;
 mod history;
+mod invitations;
 mod jobs;
 mod logs;
+mod past;
+mod pins;
 mod purge;
 mod rooms;
 mod threads;

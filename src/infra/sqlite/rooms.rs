@@ -10,7 +10,10 @@ use crate::infra::{codes, rows};
 use crate::ports::{Created, MyRoom, StoreError};
 
 /// The columns that [`room_of`] reads, of `rooms r`.
-pub const ROOM: &str = "r.id, r.kind, r.name, r.topic, r.slow_mode_s, r.archived, r.head";
+pub const ROOM: &str = "r.id, r.kind, r.name, r.topic, r.slow_mode_s, r.archived, r.head, r.ttl_s, r.expired_before, \
+                        r.edit_history";
+/// How many columns [`ROOM`] has: the place of the first one behind them.
+pub const ROOM_COLUMNS: usize = 10;
 
 /// Reads [`ROOM`] from the row's first columns.
 pub fn room_of(row: &Row<'_>) -> Result<Room, StoreError> {
@@ -24,6 +27,9 @@ pub fn room_of(row: &Row<'_>) -> Result<Room, StoreError> {
         slow_mode_s: row.get(4).map_err(store_error)?,
         archived: row.get(5).map_err(store_error)?,
         head: rows::seq_out(row.get(6).map_err(store_error)?),
+        ttl_s: row.get(7).map_err(store_error)?,
+        expired_before: row.get(8).map_err(store_error)?,
+        edit_history: row.get(9).map_err(store_error)?,
     })
 }
 
@@ -51,14 +57,26 @@ pub fn create_room(
 ) -> Result<Created, StoreError> {
     let owner_role = if room.kind == RoomKind::Direct { Role::Member } else { Role::Owner };
     let transaction = connection.transaction().map_err(store_error)?;
-    let sql = "INSERT INTO rooms (id, kind, name, topic, slow_mode_s, archived) VALUES (?1, ?2, ?3, ?4, ?5, ?6) \
-               ON CONFLICT (id) DO NOTHING";
+    let sql = "INSERT INTO rooms (id, kind, name, topic, slow_mode_s, archived, ttl_s, edit_history) \
+               VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8) ON CONFLICT (id) DO NOTHING";
     let kind = codes::room_kind(room.kind);
-    let values = params![room.id.as_str(), kind, room.name, room.topic, room.slow_mode_s, room.archived];
+    let values = params![
+        room.id.as_str(),
+        kind,
+        room.name,
+        room.topic,
+        room.slow_mode_s,
+        room.archived,
+        room.ttl_s,
+        room.edit_history
+    ];
     if transaction.execute(sql, values).map_err(store_error)? == 0 {
         return Ok(Created::Taken);
     }
     let no = transaction.last_insert_rowid();
+    if room.ttl_s > 0 {
+        transaction.execute("INSERT INTO expiring_rooms (room_no, due) VALUES (?1, 0)", [no]).map_err(store_error)?;
+    }
     for (user, role) in std::iter::once((owner, owner_role)).chain(other.map(|other| (other, Role::Member))) {
         let sql = "INSERT INTO people (room_no, user_id, role) VALUES (?1, ?2, ?3)";
         transaction.execute(sql, params![no, user.as_str(), codes::role(role)]).map_err(store_error)?;
@@ -99,7 +117,7 @@ pub fn rooms(
     );
     let cursor = cursor.map_or("", RoomId::as_str);
     collect(connection, &sql, params![user.as_str(), cursor, limit], |row| {
-        let role: Option<i16> = row.get(7).map_err(store_error)?;
+        let role: Option<i16> = row.get(ROOM_COLUMNS).map_err(store_error)?;
         Ok((room_of(row)?, role.map(codes::parse_role).transpose()?))
     })
 }

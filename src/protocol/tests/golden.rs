@@ -159,6 +159,8 @@ fn frames_to_clients_are_as_documented() {
                 topic: Some(String::new()),
                 slow_mode_s: Some(5),
                 archived: Some(false),
+                ttl_s: Some(86_400),
+                edit_history: Some(true),
             }),
         ),
     ];

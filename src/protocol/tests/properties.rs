@@ -37,49 +37,49 @@ fn mentions() -> impl Strategy<Value = Mentions> {
 
 fn entry() -> impl Strategy<Value = Entry> {
     let text = prop::option::of(any::<String>());
-    let body = prop_oneof![
-        (
-            "[ -~é😀]{1,64}",
-            text.clone(),
-            any::<Option<u64>>(),
-            prop::option::of(json_value()),
-            any::<Option<u32>>(),
-            mentions()
-        )
-            .prop_map(|(id, text, reply_to, data, edited, mentions)| {
-                let data = data.map(|data| {
-                    let value: serde_json::Value = serde_json::from_str(&data).expect("valid");
-                    Data::from_compact(value.to_string()).expect("valid")
-                });
-                Body::Message(Message {
-                    id: MessageId::parse(&id).expect("a valid id"),
-                    data: data.filter(|_| text.is_some()),
-                    text,
-                    reply_to,
-                    edited_at: edited.map(i64::from),
-                    mentions,
-                })
+    let body =
+        prop_oneof![
+            (
+                "[ -~é😀]{1,64}",
+                text.clone(),
+                any::<Option<u64>>(),
+                prop::option::of(json_value()),
+                any::<Option<u32>>(),
+                mentions()
+            )
+                .prop_map(|(id, text, reply_to, data, edited, mentions)| {
+                    let data = data.map(|data| {
+                        let value: serde_json::Value = serde_json::from_str(&data).expect("valid");
+                        Data::from_compact(value.to_string()).expect("valid")
+                    });
+                    Body::Message(Message {
+                        id: MessageId::parse(&id).expect("a valid id"),
+                        data: data.filter(|_| text.is_some()),
+                        text,
+                        reply_to,
+                        edited_at: edited.map(i64::from),
+                        mentions,
+                    })
+                }),
+            (any::<u64>(), text, mentions()).prop_map(|(target, text, mentions)| Body::Edit { target, text, mentions }),
+            any::<u64>().prop_map(|target| Body::Delete { target }),
+            (any::<u64>(), any::<String>(), any::<bool>()).prop_map(|(target, emoji, active)| Body::Reaction {
+                target,
+                emoji,
+                active
             }),
-        (any::<u64>(), text, mentions()).prop_map(|(target, text, mentions)| Body::Edit { target, text, mentions }),
-        any::<u64>().prop_map(|target| Body::Delete { target }),
-        (any::<u64>(), any::<String>(), any::<bool>()).prop_map(|(target, emoji, active)| Body::Reaction {
-            target,
-            emoji,
-            active
-        }),
-        (
-            prop::option::of(any::<String>()),
-            prop::option::of(any::<String>()),
-            any::<Option<u32>>(),
-            any::<Option<bool>>()
-        )
-            .prop_map(|(name, topic, slow_mode_s, archived)| Body::Room(RoomPatch {
-                name,
-                topic,
-                slow_mode_s,
-                archived
-            })),
-    ];
+            (
+                prop::option::of(any::<String>()),
+                prop::option::of(any::<String>()),
+                any::<Option<u32>>(),
+                any::<Option<bool>>(),
+                any::<Option<u32>>(),
+                any::<Option<bool>>()
+            )
+                .prop_map(|(name, topic, slow_mode_s, archived, ttl_s, edit_history)| Body::Room(
+                    RoomPatch { name, topic, slow_mode_s, archived, ttl_s, edit_history }
+                )),
+        ];
     (any::<u64>(), 0..4_102_444_800_000_i64, body).prop_map(|(seq, at, body)| Entry {
         seq,
         user: UserId::parse("alice").expect("a valid id"),

@@ -132,6 +132,8 @@ async fn a_patch_logs_what_differed(b: Backend) {
         topic: Some("all".into()),
         slow_mode_s: Some(0),
         archived: Some(false),
+        ttl_s: Some(0),
+        edit_history: Some(false),
     };
     assert_eq!(room.does("alice", Change::Patch(patch.clone())).await, appended(1));
     assert_eq!(room.does("alice", Change::Patch(patch)).await, Outcome::Unchanged);

@@ -114,6 +114,19 @@ async fn postgres_is_migrated_once_by_however_many_nodes() {
     assert!(by_others.iter().all(Vec::is_empty), "{by_others:?}");
 }
 
+/// What leads back from every migration, the newest first.
+fn ways_back(store: &str) -> Vec<String> {
+    let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("sql").join(store);
+    let files = std::fs::read_dir(folder).expect("the folder is there").map(|file| file.expect("a file").path());
+    let version = |path: &PathBuf| -> Option<u32> {
+        let name = path.file_name()?.to_str()?.strip_suffix(".down.sql")?;
+        name.strip_prefix('V')?.split_once("__")?.0.parse().ok()
+    };
+    let mut downs: Vec<(u32, PathBuf)> = files.filter_map(|path| Some((version(&path)?, path))).collect();
+    downs.sort();
+    downs.iter().rev().map(|(_, path)| std::fs::read_to_string(path).expect("a file")).collect()
+}
+
 /// The files that undo migrations do, and what they undo can be done again.
 #[tokio::test]
 async fn the_way_back_leads_back() {
@@ -122,15 +135,21 @@ async fn the_way_back_leads_back() {
     let (client, connection) = tokio_postgres::connect(url, NoTls).await.expect("the server is there");
     tokio::spawn(connection);
     b.room("one").await;
-    client.batch_execute(include_str!("../../../sql/postgres/V1__log.down.sql")).await.expect("nothing is left over");
-    assert_eq!(b.store.migrate().await.map(|ran| ran.len()), Ok(1));
+    let downs = ways_back("postgres");
+    for down in &downs {
+        client.batch_execute(down).await.expect("nothing is left over");
+    }
+    assert_eq!(b.store.migrate().await.map(|ran| ran.len()), Ok(downs.len()));
     b.room("one").await;
 
     let b = Backend::sqlite().await;
     b.room("one").await;
     let connection = rusqlite::Connection::open(b.raw.path().expect("a file")).expect("the file is there");
-    connection.execute_batch(include_str!("../../../sql/sqlite/V1__log.down.sql")).expect("nothing is left over");
-    assert_eq!(b.store.migrate().await.map(|ran| ran.len()), Ok(1));
+    let downs = ways_back("sqlite");
+    for down in &downs {
+        connection.execute_batch(down).expect("nothing is left over");
+    }
+    assert_eq!(b.store.migrate().await.map(|ran| ran.len()), Ok(downs.len()));
     b.room("one").await;
 }
 

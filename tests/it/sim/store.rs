@@ -49,8 +49,7 @@ pub struct Opened {
 
 impl Log {
     pub fn new(id: RoomId, members: &[UserId]) -> Self {
-        let room =
-            Room { id, kind: RoomKind::Public, name: None, topic: None, slow_mode_s: 0, archived: false, head: 0 };
+        let room = Room::new(id, RoomKind::Public);
         let members = members.iter().map(|user| (user.clone(), Role::Member)).collect();
         Self {
             room,

@@ -15,7 +15,7 @@ async fn a_room_is_made_once_and_belongs_to_its_maker() {
     assert_eq!(reply.header("location"), "/api/v1/rooms/lobby");
     let expected = json!({
         "id": "lobby", "kind": "public", "name": "Lobby", "topic": "Anything\ngoes",
-        "slow_mode_s": 0, "archived": false, "head": 0, "role": "owner",
+        "slow_mode_s": 0, "archived": false, "ttl_s": 0, "edit_history": false, "head": 0, "role": "owner",
     });
     assert_eq!(reply.json(), expected);
     assert_eq!(node.post("/api/v1/rooms", &alice, body).await.problem(), (409, "conflict".into()));

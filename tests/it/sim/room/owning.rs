@@ -248,7 +248,7 @@ impl Room {
                 let Some(peer) = owning.peers.get_mut(&from) else { return };
                 peer.settle(have);
                 let (next_n, kept) = (peer.next(), peer.kept());
-                tell(&from, PeerMessage::Watched { stream, next_n, head, evict: Vec::new() }, cx);
+                tell(&from, PeerMessage::Watched { stream, next_n, head, evict: Vec::new(), expiry: None }, cx);
                 for (n, result) in kept {
                     tell(&from, PeerMessage::Answer { stream, n, result }, cx);
                 }
