@@ -4,6 +4,7 @@ mod accounts;
 mod changes;
 mod crash;
 mod fencing;
+mod history;
 mod jobs;
 mod logs;
 mod outage;

@@ -122,16 +122,37 @@ async fn the_way_back_leads_back() {
     let (client, connection) = tokio_postgres::connect(url, NoTls).await.expect("the server is there");
     tokio::spawn(connection);
     b.room("one").await;
-    client.batch_execute(include_str!("../../../sql/postgres/V1__log.down.sql")).await.expect("nothing is left over");
-    assert_eq!(b.store.migrate().await.map(|ran| ran.len()), Ok(1));
+    let back = ways_back("postgres", 1);
+    for step in &back {
+        client.batch_execute(step).await.expect("nothing is left over");
+    }
+    assert_eq!(b.store.migrate().await.map(|ran| ran.len()), Ok(back.len()));
     b.room("one").await;
 
     let b = Backend::sqlite().await;
     b.room("one").await;
     let connection = rusqlite::Connection::open(b.raw.path().expect("a file")).expect("the file is there");
-    connection.execute_batch(include_str!("../../../sql/sqlite/V1__log.down.sql")).expect("nothing is left over");
-    assert_eq!(b.store.migrate().await.map(|ran| ran.len()), Ok(1));
+    let back = ways_back("sqlite", 1);
+    for step in &back {
+        connection.execute_batch(step).expect("nothing is left over");
+    }
+    assert_eq!(b.store.migrate().await.map(|ran| ran.len()), Ok(back.len()));
     b.room("one").await;
+}
+
+/// The way back from each version of a store's schema down to `last`, the newest first.
+pub(super) fn ways_back(store: &str, last: u32) -> Vec<String> {
+    let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("sql").join(store);
+    let files = std::fs::read_dir(folder).expect("a folder").map(|file| file.expect("a file").path());
+    let version = |path: &Path| {
+        let name = path.file_name()?.to_str()?.strip_suffix(".down.sql")?;
+        name.strip_prefix('V')?.split_once("__")?.0.parse::<u32>().ok()
+    };
+    let mut back: Vec<(u32, String)> = files
+        .filter_map(|path| Some((version(&path)?, std::fs::read_to_string(&path).expect("a file of text"))))
+        .collect();
+    back.sort_unstable_by_key(|(version, _)| std::cmp::Reverse(*version));
+    back.into_iter().take_while(|(version, _)| *version >= last).map(|(_, step)| step).collect()
 }
 
 #[tokio::test]
