@@ -198,7 +198,7 @@ async fn a_thread_is_its_root_and_what_follows_from_it(b: Backend) {
     ])
     .await;
     room.append(vec![
-        item("bob", AT, edit(1, "edited", Mentions::default())),
+        item("alice", AT, edit(1, "edited", Mentions::default())),
         item("bob", AT, reply("10", "to the first", 8)),
         item("bob", AT, reply("11", "nothing", 9)),
     ])
