@@ -5,6 +5,7 @@ mod changes;
 mod crash;
 mod expiry;
 mod fencing;
+mod history;
 mod invitations;
 mod jobs;
 mod logs;

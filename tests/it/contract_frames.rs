@@ -162,7 +162,8 @@ async fn edits_deletes_and_reactions_are_entries_and_change_what_is_read_again()
     carol.sees_entry("lobby", 5).await;
     let replayed = carol.seen("lobby").to_vec();
     let page = bob.history("lobby", json!({})).await;
-    assert_eq!(page["events"], json!(replayed), "replay and history say the same");
+    let events = page["events"].as_array().expect("events").iter().cloned().map(bare).collect::<Vec<_>>();
+    assert_eq!(events, replayed, "replay and history say the same");
     let erased = &replayed[0];
     assert_eq!((&erased["deleted"], &erased["id"], &erased["user"]), (&json!(true), &json!("m1"), &json!("alice")));
     assert!(erased.get("text").is_none() && erased.get("data").is_none(), "{erased}");
@@ -172,7 +173,16 @@ async fn edits_deletes_and_reactions_are_entries_and_change_what_is_read_again()
     // The same after a restart, from the store.
     node.kill();
     node.restart().await;
-    assert_eq!(whole_log(&node, "lobby").await, replayed);
+    let log: Vec<Value> = whole_log(&node, "lobby").await.into_iter().map(bare).collect();
+    assert_eq!(log, replayed);
+}
+
+/// An entry of history without what only history tells.
+fn bare(mut entry: Value) -> Value {
+    let fields = entry.as_object_mut().expect("an entry");
+    fields.remove("replies");
+    fields.remove("reactions");
+    entry
 }
 
 #[tokio::test]

@@ -22,6 +22,8 @@ fn send(id: &str) -> Command {
 struct Table {
     owner: Owner<u64>,
     log: Vec<(UserId, Option<MessageId>)>,
+    /// What messages that were logged call.
+    mentions: HashMap<MessageId, Mentions>,
     asked: u64,
     answers: Vec<(u64, Result<Reply, Refusal>)>,
     shown: Vec<Seq>,
@@ -39,7 +41,8 @@ impl Table {
         let members = members.into_iter().map(|(name, role)| (user(name), role)).collect();
         let owner = Owner::new(room, 1, People { members, bans: HashSet::new() }, &[]);
         let (log, answers, shown, evicted) = (Vec::new(), Vec::new(), Vec::new(), Vec::new());
-        Self { owner, log, asked: 0, answers, shown, evicted, pending: None, now: 1_000_000 }
+        let mentions = HashMap::new();
+        Self { owner, log, mentions, asked: 0, answers, shown, evicted, pending: None, now: 1_000_000 }
     }
 
     fn ask(&mut self, name: &str, command: Command) -> u64 {
@@ -75,12 +78,15 @@ impl Table {
 
     fn apply(&mut self, item: AppendItem) -> Outcome {
         let id = match &item.change {
-            Change::Message { id, only_if_known, .. } => {
+            Change::Message { id, mentions, only_if_known, .. } => {
                 let known = self.log.iter().position(|(user, known)| *user == item.user && known.as_ref() == Some(id));
                 match (known, only_if_known) {
                     (Some(index), _) => return Outcome::Duplicate { seq: index as Seq + 1, at: 0 },
                     (None, true) => return Outcome::Absent,
-                    (None, false) => Some(id.clone()),
+                    (None, false) => {
+                        self.mentions.insert(id.clone(), mentions.clone());
+                        Some(id.clone())
+                    }
                 }
             }
             Change::SetMember { role, .. } => return Outcome::Done { role: Some(*role) },
@@ -258,4 +264,39 @@ fn a_change_that_changes_nothing_logs_nothing() {
     assert_eq!(table.owner.room().topic.as_deref(), Some("茶"));
     let refused = table.ask("emma", Command::Patch(RoomPatch { topic: Some("x".into()), ..Default::default() }));
     assert_eq!(table.code(refused), Some(Code::Forbidden));
+}
+
+/// Whom the message with that id calls.
+fn called(table: &Table, id: &str) -> (Vec<String>, bool) {
+    let mentions = table.mentions.get(id).expect("a message that was logged");
+    (mentions.users().iter().map(ToString::to_string).collect(), mentions.room())
+}
+
+fn says(id: &str, text: &str) -> Command {
+    let id = MessageId::parse(id).expect("a valid id");
+    Command::Send { id, text: text.into(), reply_to: None, data: None, over_rate_ms: None }
+}
+
+#[test]
+fn members_are_called_and_the_room_by_those_who_lead_it() {
+    let mut table = Table::new(RoomKind::Public, RoomPatch::default());
+    for (who, id) in [("olga", "owner"), ("mori", "moderator"), ("emma", "member")] {
+        table.ask(who, says(id, "@room @max @eve"));
+    }
+    table.commit();
+    let max = || vec!["max".to_owned()];
+    assert_eq!(called(&table, "owner"), (max(), true));
+    assert_eq!(called(&table, "moderator"), (max(), true));
+    assert_eq!(called(&table, "member"), (max(), false));
+}
+
+#[test]
+fn who_is_just_joining_is_called_as_a_member() {
+    let mut table = Table::new(RoomKind::Public, RoomPatch::default());
+    // While this one is under way the others wait, and would all go into the next append.
+    table.ask("emma", send("first"));
+    table.ask("eve", Command::Join);
+    table.ask("emma", says("hello", "@eve!"));
+    table.commit();
+    assert_eq!(called(&table, "hello"), (vec!["eve".to_owned()], false));
 }
