@@ -18,8 +18,8 @@ const DUE: &str = "SELECT room_no FROM expiring_rooms WHERE due <= $1 ORDER BY d
 const LOCK: &str = "SELECT 1 FROM room_heads WHERE no = $1 FOR UPDATE";
 
 const WINDOW: &str = "SELECT e.seq, e.at, e.kind = 0 AND e.text IS NOT NULL
-    FROM expiring_rooms x JOIN entries e ON e.room_no = x.room_no AND e.seq > x.upto
-    WHERE x.room_no = $1 ORDER BY e.seq LIMIT $2";
+    FROM entries e WHERE e.room_no = $1 AND e.seq > (SELECT upto FROM expiring_rooms WHERE room_no = $1)
+    ORDER BY e.seq LIMIT $2";
 
 const AGAIN: &str = "UPDATE expiring_rooms SET due = $2, upto = greatest(upto, $3) WHERE room_no = $1";
 
@@ -28,9 +28,10 @@ const DONE: &str = "DELETE FROM expiring_rooms WHERE room_no = $1";
 /// Erase all that holds a text of these messages (`$2`) of a room (`$1`), except for the names of reactions.
 pub const ERASE_MESSAGES: [&str; 4] = [
     "UPDATE entries SET text = NULL, data = NULL WHERE room_no = $1 AND seq = ANY ($2) AND kind = 0",
-    "UPDATE entries SET text = NULL WHERE room_no = $1 AND target = ANY ($2) AND kind = 1 AND text IS NOT NULL",
-    "DELETE FROM revisions WHERE room_no = $1 AND target = ANY ($2)",
-    "DELETE FROM pins WHERE room_no = $1 AND target = ANY ($2)",
+    "UPDATE entries e SET text = NULL FROM unnest($2::bigint[]) AS n (target)
+        WHERE e.room_no = $1 AND e.target = n.target AND e.kind = 1 AND e.text IS NOT NULL",
+    "DELETE FROM revisions v USING unnest($2::bigint[]) AS n (target) WHERE v.room_no = $1 AND v.target = n.target",
+    "DELETE FROM pins p USING unnest($2::bigint[]) AS n (target) WHERE p.room_no = $1 AND p.target = n.target",
 ];
 
 type Param<'a> = &'a (dyn ToSql + Sync);

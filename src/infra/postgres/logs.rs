@@ -52,8 +52,10 @@ pub async fn open_room(lease: &mut Lease, room: &RoomId, recent: u32) -> Result<
                   WHERE room_no = (SELECT no FROM rooms WHERE id = $1 AND NOT deleted) \
                   AND (role IS NOT NULL OR banned) ORDER BY user_id";
     let newest = format!(
-        "SELECT {ENTRY}, {SAID_AT} FROM rooms r JOIN entries e ON e.room_no = r.no \
-         WHERE r.id = $1 AND NOT r.deleted ORDER BY e.seq DESC LIMIT $2"
+        "SELECT {ENTRY}, {SAID_AT} FROM rooms r JOIN (
+            SELECT {ENTRY} FROM entries e WHERE e.room_no = (SELECT no FROM rooms WHERE id = $1 AND NOT deleted)
+            ORDER BY e.seq DESC LIMIT $2
+        ) e ON true WHERE r.id = $1 AND NOT r.deleted ORDER BY e.seq DESC"
     );
     let steps = [
         Step::Begin,

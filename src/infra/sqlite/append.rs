@@ -102,7 +102,9 @@ const INSERT: &str = "INSERT INTO entries \
 const HEAD: &str = "UPDATE rooms SET head = ?2, messages = ?3 WHERE no = ?1";
 const EDIT: &str = "UPDATE entries SET text = ?3, edited_at = ?4, mentions = ?5 WHERE room_no = ?1 AND seq = ?2";
 const ERASE: &str = "UPDATE entries SET text = NULL, data = NULL WHERE room_no = ?1 AND seq = ?2";
-const ERASE_EDITS: &str = "UPDATE entries SET text = NULL WHERE room_no = ?1 AND target = ?2 AND kind = 1";
+/// Left alone, the planner would walk along the room's whole log.
+const ERASE_EDITS: &str =
+    "UPDATE entries INDEXED BY entries_edits SET text = NULL WHERE room_no = ?1 AND target = ?2 AND kind = 1";
 const REPLACED: &str = "INSERT INTO revisions (room_no, target, replaced_by, at, text) VALUES (?1, ?2, ?3, ?4, ?5)";
 const ERASE_REVISIONS: &str = "DELETE FROM revisions WHERE room_no = ?1 AND target = ?2";
 const UNPIN: &str = "DELETE FROM pins WHERE room_no = ?1 AND target = ?2";

@@ -35,10 +35,12 @@ impl PinStore for SqliteStore {
 
     async fn pins(&self, room: &RoomId, limit: u32) -> Result<Vec<Pin>, StoreError> {
         let room = room.clone();
+        // `CROSS JOIN` keeps the order: left alone, the planner would walk along the room's whole log.
         let read = move |connection: &mut Connection| {
             let sql = format!(
                 "SELECT {ENTRY}, p.user_id AS pinned_by, p.at AS pinned_at
-                FROM rooms r JOIN pins p ON p.room_no = r.no JOIN entries e ON e.room_no = p.room_no AND e.seq = p.target
+                FROM rooms r CROSS JOIN pins p ON p.room_no = r.no
+                CROSS JOIN entries e ON e.room_no = p.room_no AND e.seq = p.target
                 WHERE r.id = ?1 AND r.deleted = 0 AND e.text IS NOT NULL AND e.at > {CUTOFF}
                 ORDER BY p.at DESC, p.target DESC LIMIT ?2"
             );
