@@ -336,7 +336,8 @@ impl Core {
 
     /// Starts the work that belongs to no request.
     fn start_jobs(&self) -> jobs::Running {
-        let (_jobs, running) = Jobs::new(self.node.clone(), self.store.clone(), self.metrics.clone());
+        let (jobs, running) = Jobs::new(self.node.clone(), self.store.clone(), self.metrics.clone());
+        jobs::indexer::start(&jobs, &self.metrics);
         running
     }
 

@@ -11,22 +11,27 @@ use crate::refusal::Refusal;
 pub enum Act {
     /// See who is banned.
     SeeBans,
+    /// Search its messages.
+    Search,
 }
 
 impl Act {
     /// All of them, for the table-driven test.
-    pub const ALL: [Self; 1] = [Self::SeeBans];
+    pub const ALL: [Self; 2] = [Self::SeeBans, Self::Search];
 
     /// Whether `role` may; an admin's is `Owner`, `None`: not a member (of a public room).
     pub fn open_to(self, role: Option<Role>) -> bool {
         match self {
             Self::SeeBans => matches!(role, Some(Role::Owner | Role::Moderator)),
+            // Whoever was admitted may read it.
+            Self::Search => true,
         }
     }
 
     fn rule(self) -> &'static str {
         match self {
             Self::SeeBans => "only owners and moderators see the bans",
+            Self::Search => "whoever may read a room may search it",
         }
     }
 }

@@ -19,6 +19,7 @@ mod members;
 mod messages;
 mod paging;
 mod rooms;
+mod search;
 
 use super::client_address::client_ip;
 use super::limits::AddressRates;
@@ -154,6 +155,7 @@ fn v1() -> impl HttpServiceFactory {
         ))
         .service(only(web::resource("/me/rooms").get(rooms::mine), "GET"))
         .service(only(web::resource("/direct").post(rooms::direct), "POST"))
+        .service(only(web::resource("/search").get(search::search), "GET"))
         .service(only(web::resource("/rooms").get(rooms::all).post(rooms::create), "GET, POST"))
         .service(only(
             web::resource("/rooms/{room}").get(rooms::get).patch(rooms::patch).delete(rooms::delete),

@@ -6,11 +6,13 @@
 
 mod accounts;
 mod append;
+mod index;
 mod jobs;
 mod logs;
 mod pool;
 mod purge;
 mod rooms;
+mod search;
 mod slow;
 
 use std::time::Duration;
@@ -23,12 +25,16 @@ use self::pool::{Lease, StoreThread};
 use self::purge::Purge;
 use crate::entry::{Role, Room};
 use crate::ids::{Millis, RoomId, Seq, UserId};
+use crate::infra::index::{News, Turns, rooms_of};
 use crate::ports::{
     Appended, Created, Login, MessageStore, MyRoom, OpenedRoom, Page, Range, RoomAppend, StoreError, User,
 };
 
 /// Key of the advisory lock under which migrations run: "roundtbl" in ASCII.
 const MIGRATION_LOCK: i64 = 0x726f_756e_6474_626c;
+
+/// Searches under way at a time: the other connections are for everything else.
+const SEARCHES: usize = 4;
 
 mod migrations {
     refinery::embed_migrations!("sql/postgres");
@@ -67,6 +73,9 @@ pub struct PostgresStore {
     appends: Pool,
     others: Pool,
     purge: Purge,
+    /// For the index of texts.
+    news: News,
+    searches: Turns,
     config: Config,
     options: PostgresOptions,
     thread: StoreThread,
@@ -104,7 +113,16 @@ impl PostgresStore {
         let appends = pool::pool(thread.handle(), config.clone(), options.append_connections, &options)?;
         let others = pool::pool(thread.handle(), config.clone(), options.connections, &options)?;
         let purge = Purge::new(others.clone(), options.answer_within);
-        Ok(Self { appends, others, purge, config, options, thread })
+        Ok(Self {
+            appends,
+            others,
+            purge,
+            news: News::default(),
+            searches: Turns::new(SEARCHES),
+            config,
+            options,
+            thread,
+        })
     }
 
     async fn append_lease(&self) -> Result<Lease, StoreError> {
@@ -146,7 +164,9 @@ impl MessageStore for PostgresStore {
 
     async fn append(&self, batch: Vec<RoomAppend>) -> Result<Vec<Appended>, StoreError> {
         let deletes = batch.iter().any(RoomAppend::deletes);
+        let rooms = rooms_of(&batch);
         let done = append::append(&mut self.append_lease().await?, batch).await?;
+        self.news.note(&rooms, &done);
         if deletes {
             self.purge.start(self.thread.handle());
         }

@@ -66,6 +66,9 @@ const ENTRIES: &str = "DELETE FROM entries e
     USING (SELECT room_no, seq FROM entries WHERE room_no = $1 ORDER BY seq LIMIT $2) AS c
     WHERE e.room_no = c.room_no AND e.seq = c.seq";
 
+const FOUND: &str = "DELETE FROM search s
+    USING (SELECT id FROM search WHERE room_no = $1 ORDER BY seq LIMIT $2) AS c WHERE s.id = c.id";
+
 /// Whether there was something to remove.
 async fn chunk(pool: &Pool, answer_within: Duration) -> Result<bool, StoreError> {
     let mut lease = Lease::take(pool, answer_within).await?;
@@ -74,11 +77,17 @@ async fn chunk(pool: &Pool, answer_within: Duration) -> Result<bool, StoreError>
         lease.transaction(&[Step::Commit]).await?;
         return Ok(false);
     };
-    if lease.execute(ENTRIES, &[&no, &CHUNK]).await? == CHUNK.unsigned_abs() {
+    if lease.execute(ENTRIES, &[&no, &CHUNK]).await? == CHUNK.unsigned_abs()
+        || lease.execute(FOUND, &[&no, &CHUNK]).await? == CHUNK.unsigned_abs()
+    {
         lease.transaction(&[Step::Commit]).await?;
         return Ok(true);
     }
     let rest = [
+        // Waits for a step of the index that may have begun before the room was deleted; a later one finds no room.
+        Step::Ask("INSERT INTO search_progress (room_no, seq) VALUES ($1, 0) ON CONFLICT DO NOTHING", &[&no]),
+        Step::Ask("DELETE FROM search_progress WHERE room_no = $1", &[&no]),
+        Step::Ask("DELETE FROM search WHERE room_no = $1", &[&no]),
         Step::Ask("DELETE FROM reactions WHERE room_no = $1", &[&no]),
         Step::Ask("DELETE FROM people WHERE room_no = $1", &[&no]),
         Step::Ask("DELETE FROM doomed_rooms WHERE no = $1", &[&no]),

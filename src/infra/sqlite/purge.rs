@@ -39,7 +39,11 @@ fn chunk(connection: &mut Connection) -> Result<bool, StoreError> {
     let Some(no) = taken.map_err(store_error)? else { return Ok(false) };
     let entries = "DELETE FROM entries WHERE room_no = ?1 \
                    AND seq IN (SELECT seq FROM entries WHERE room_no = ?1 ORDER BY seq LIMIT ?2)";
-    if transaction.execute(entries, params![no, CHUNK]).map_err(store_error)? < CHUNK {
+    let found = "DELETE FROM search WHERE id IN (SELECT id FROM search WHERE room_no = ?1 LIMIT ?2)";
+    if transaction.execute(entries, params![no, CHUNK]).map_err(store_error)? < CHUNK
+        && transaction.execute(found, params![no, CHUNK]).map_err(store_error)? < CHUNK
+    {
+        execute("DELETE FROM search_progress WHERE room_no = ?1", &[no])?;
         execute("DELETE FROM reactions WHERE room_no = ?1", &[no])?;
         execute("DELETE FROM people WHERE room_no = ?1", &[no])?;
         execute("DELETE FROM doomed_rooms WHERE no = ?1", &[no])?;
