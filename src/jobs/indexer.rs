@@ -13,8 +13,9 @@ use crate::ports::RoomNo;
 
 /// How often a node looks for its own news, in memory.
 const NEWS_EVERY: Duration = Duration::from_millis(500);
-/// How often all rooms are looked at: how long what a dead node left over can't be found, at most.
-const SWEEP_EVERY: Duration = Duration::from_secs(15);
+/// How often all rooms are looked at. What a dead node left over is found after this, and after the end of that node's
+/// lease of the sweep where it had it.
+const SWEEP_EVERY: Duration = Duration::from_secs(10);
 
 pub fn start(jobs: &Jobs, metrics: &Arc<Metrics>) {
     let indexed = metrics.search_indexed.clone();
