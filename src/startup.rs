@@ -337,7 +337,9 @@ impl Core {
     /// Starts the work that belongs to no request.
     fn start_jobs(&self) -> jobs::Running {
         let (jobs, running) = Jobs::new(self.node.clone(), self.store.clone(), self.metrics.clone());
-        jobs::indexer::start(&jobs, &self.metrics);
+        if self.config.search.enabled {
+            jobs::indexer::start(&jobs, &self.metrics);
+        }
         running
     }
 

@@ -77,7 +77,7 @@ async fn only_readers_of_a_room_find_what_is_in_it() {
     assert_eq!(places(&bob.get("search?q=swordfish&from=bob").await.expect(200)), [""; 0]);
     alice.put("rooms/open/bans/bob", json!({})).await.expect(204);
     assert_eq!(places(&bob.get("search?q=swordfish").await.expect(200)), [""; 0]);
-    bob.get("search?q=swordfish&room=open").await.problem(404, "not_found");
+    bob.get("search?q=swordfish&room=open").await.problem(403, "forbidden");
     Api::with(&node.http(), None).get("search?q=swordfish").await.problem(401, "unauthenticated");
 }
 
@@ -139,6 +139,14 @@ async fn what_can_not_be_searched_for_is_said() {
         let status = api.get(&format!("search?q=x{odd}")).await.status;
         assert_eq!(status, 200, "{odd}");
     }
+}
+
+#[tokio::test]
+async fn search_may_be_turned_off() {
+    let node = Node::with(&[("search.enabled", "false")]).await;
+    let api = node.api("alice");
+    let problem = api.get("search?q=word").await.problem(404, "not_found");
+    assert_eq!(problem["detail"], "search is turned off on this server");
 }
 
 #[tokio::test]

@@ -73,6 +73,9 @@ impl Paging {
 }
 
 pub async fn search(api: Data<Api>, who: SignedIn, query: Query) -> Answer {
+    if !api.hub.context().config.search.enabled {
+        return Err(Refusal::not_found("search is turned off on this server").into());
+    }
     let wanted = query.optional("q", Wanted::parse)?.ok_or_else(|| Refusal::bad_request("q: is missing"))?;
     let room = query.optional("room", RoomId::parse)?;
     let from = query.optional("from", UserId::parse)?;
