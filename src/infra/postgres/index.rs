@@ -13,8 +13,8 @@ use crate::ports::{RoomNo, StoreError};
 
 /// Rooms of one step.
 pub const ROOMS: usize = 64;
-/// Entries of one step, about.
-const ENTRIES: usize = 1_000;
+/// Entries of one step, about: so few that a store under much else does them within a call's time.
+const ENTRIES: usize = 500;
 /// Rooms that one look at all rooms passes.
 const LOOKED_AT: i64 = 2_000;
 /// Messages forgotten at a time.
