@@ -26,6 +26,7 @@ pub struct Config {
     pub cluster: Cluster,
     pub auth: Auth,
     pub limits: Limits,
+    pub search: Search,
     pub log: Log,
 }
 
@@ -101,6 +102,20 @@ pub struct Jwt {
 impl Jwt {
     pub fn enabled(&self) -> bool {
         !(self.secret.is_empty() && self.public_key_file.is_empty() && self.jwks_file.is_empty())
+    }
+}
+
+/// Finding messages by what they say.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct Search {
+    /// Whether there is an index of texts at all; on every node the same.
+    pub enabled: bool,
+}
+
+impl Default for Search {
+    fn default() -> Self {
+        Self { enabled: true }
     }
 }
 

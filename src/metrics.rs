@@ -112,6 +112,8 @@ pub struct Metrics {
     pub password_hashes_waiting: IntGauge,
     pub panics: IntCounter,
     pub restarts: IntCounter,
+    pub search_indexed: IntCounter,
+    pub search_latency: Histogram,
     build: IntGaugeVec,
     pub ready: IntGauge,
     start: Gauge,
@@ -197,6 +199,9 @@ impl Metrics {
             entries_committed: make.counter("entries_committed", "Entries that the store made durable for this node."),
             entries_duplicate: make.counter("entries_duplicate", "Sends that were repeats."),
             deliveries: make.counter("deliveries", "Entries put into the outboxes of sessions."),
+            search_indexed: make
+                .counter("search_indexed_entries", "Entries of logs that this node brought into the index of texts."),
+            search_latency: make.histogram("search_latency_seconds", "From a search to its answer.", LATENCY),
             commit_items: make.histogram("commit_batch_items", "Items of one group commit.", SIZES),
             commit_rooms: make.histogram("commit_batch_rooms", "Rooms of one group commit.", SIZES),
             commit_latency: make.histogram(

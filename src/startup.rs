@@ -338,6 +338,9 @@ impl Core {
     fn start_jobs(&self) -> jobs::Running {
         let (jobs, running) = Jobs::new(self.node.clone(), self.store.clone(), self.metrics.clone());
         jobs.start_expiry();
+        if self.config.search.enabled {
+            jobs::indexer::start(&jobs, &self.metrics);
+        }
         running
     }
 

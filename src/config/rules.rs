@@ -7,7 +7,7 @@ use super::layers::Invalid;
 use super::{Config, StoreUrl};
 
 pub(super) fn check(config: &Config) -> Result<(), Invalid> {
-    let Config { server, admin, store, cluster, auth, limits, log } = config;
+    let Config { server, admin, store, cluster, auth, limits, search: _, log } = config;
     range("server.shutdown_s", server.shutdown_s, 1, 3_600)?;
     range("server.workers", server.workers as u64, 0, 1_024)?;
     if server.bind == admin.bind && server.bind.port() != 0 {

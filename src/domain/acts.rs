@@ -20,11 +20,14 @@ pub enum Act {
     Pin,
     /// See, make and revoke invitations.
     Invite,
+    /// Search its messages.
+    Search,
 }
 
 impl Act {
     /// All of them, for the table-driven test.
-    pub const ALL: [Self; 5] = [Self::SeeBans, Self::MarkRead, Self::SeeRevisions, Self::Pin, Self::Invite];
+    pub const ALL: [Self; 6] =
+        [Self::SeeBans, Self::MarkRead, Self::SeeRevisions, Self::Pin, Self::Invite, Self::Search];
 
     /// Whether `role` may; an admin's is `Owner`, `None`: not a member (of a public room). The two of a direct room are
     /// equals: each may what a moderator may.
@@ -34,6 +37,8 @@ impl Act {
         match self {
             Self::SeeBans | Self::SeeRevisions | Self::Pin | Self::Invite => moderates,
             Self::MarkRead => role.is_some(),
+            // Whoever was admitted may read it.
+            Self::Search => true,
         }
     }
 
@@ -44,6 +49,7 @@ impl Act {
             Self::SeeRevisions => "only owners and moderators see what was edited",
             Self::Pin => "only owners and moderators pin messages",
             Self::Invite => "only owners and moderators invite people",
+            Self::Search => "whoever may read a room may search it",
         }
     }
 

@@ -15,4 +15,5 @@ pub mod placement;
 pub mod presence;
 pub mod ring;
 pub mod rules;
+pub mod search;
 pub mod stream;

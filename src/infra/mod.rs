@@ -3,6 +3,7 @@
 mod changes;
 mod codes;
 mod expiring;
+mod index;
 pub mod loopback;
 pub mod postgres;
 pub mod redis;

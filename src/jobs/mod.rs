@@ -6,6 +6,8 @@
 
 mod expiry;
 
+pub mod indexer;
+
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -66,11 +68,28 @@ impl Jobs {
         F: Fn(Arc<dyn MessageStore>) -> S + 'static,
         S: Future<Output = Result<Left, StoreError>>,
     {
+        self.spawn(name, every, true, step);
+    }
+
+    /// The same without a lease: for work that each node has of its own.
+    pub fn start_on_every_node<F, S>(&self, name: &'static str, every: Duration, step: F)
+    where
+        F: Fn(Arc<dyn MessageStore>) -> S + 'static,
+        S: Future<Output = Result<Left, StoreError>>,
+    {
+        self.spawn(name, every, false, step);
+    }
+
+    fn spawn<F, S>(&self, name: &'static str, every: Duration, leased: bool, step: F)
+    where
+        F: Fn(Arc<dyn MessageStore>) -> S + 'static,
+        S: Future<Output = Result<Left, StoreError>>,
+    {
         let mut jobs = self.clone();
         actix_rt::spawn(async move {
             let mut pause = every;
             while jobs.waits(pause).await {
-                pause = match jobs.turn(name, &step).await {
+                pause = match jobs.turn(name, leased, &step).await {
                     Ok(()) => every,
                     Err(error) => {
                         jobs.metrics.job_failed(name);
@@ -79,8 +98,10 @@ impl Jobs {
                     }
                 };
             }
-            // The next node need not wait for the lease to end; where this fails, it does.
-            let _ = timeout(Duration::from_secs(1), jobs.store.resign(name, &jobs.node)).await;
+            if leased {
+                // The next node need not wait for the lease to end; where this fails, it does.
+                let _ = timeout(Duration::from_secs(1), jobs.store.resign(name, &jobs.node)).await;
+            }
         });
     }
 
@@ -91,11 +112,16 @@ impl Jobs {
     }
 
     /// Steps until nothing is left.
-    async fn turn<S>(&self, name: &'static str, step: &impl Fn(Arc<dyn MessageStore>) -> S) -> Result<(), StoreError>
+    async fn turn<S>(
+        &self,
+        name: &'static str,
+        leased: bool,
+        step: &impl Fn(Arc<dyn MessageStore>) -> S,
+    ) -> Result<(), StoreError>
     where
         S: Future<Output = Result<Left, StoreError>>,
     {
-        while !*self.stop.borrow() && self.store.lead(name, &self.node, LEASE).await? {
+        while !*self.stop.borrow() && (!leased || self.store.lead(name, &self.node, LEASE).await?) {
             let done = timeout(STEP_WITHIN, step(Arc::clone(&self.store))).await;
             let left = done.unwrap_or_else(|_| Err(StoreError::Unavailable("a step took too long".to_owned())))?;
             self.metrics.job_stepped(name);

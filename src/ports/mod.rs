@@ -13,6 +13,7 @@ mod invitations;
 mod jobs;
 mod past;
 mod pins;
+mod search;
 
 use std::collections::HashMap;
 
@@ -27,6 +28,7 @@ pub use self::invitations::{Invitation, InvitationStore, Invited};
 pub use self::jobs::JobStore;
 pub use self::past::{PastStore, Revision};
 pub use self::pins::{Pin, PinStore, Pinned};
+pub use self::search::{Match, Matches, Search, SearchStore, Swept};
 pub use crate::domain::append::{AppendItem, Change, Outcome};
 use crate::entry::{Entry, Role, Room};
 use crate::ids::{Epoch, Millis, RoomId, Seq, UserId};
@@ -151,7 +153,7 @@ pub enum Created {
 /// whole. All return [`StoreError::Unavailable`] where the outcome is unknown.
 #[async_trait]
 pub trait MessageStore:
-    ExpiryStore + HistoryStore + InvitationStore + JobStore + PastStore + PinStore + Send + Sync + 'static
+    ExpiryStore + HistoryStore + InvitationStore + JobStore + PastStore + PinStore + SearchStore + Send + Sync + 'static
 {
     /// Brings the schema to this release's version, under a lock that other nodes respect. Gives the names of the
     /// migrations that were run.

@@ -14,6 +14,7 @@ mod paging;
 mod past;
 mod pins;
 mod rooms;
+mod search;
 
 use std::path::{Path, PathBuf};
 use std::sync::Arc;

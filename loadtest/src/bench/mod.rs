@@ -1,7 +1,9 @@
 //! `bench WHAT`: a private node on a PostgreSQL that is filled on purpose, and one kind of call timed against it, one
 //! after the other. What a call takes among others is the `run` scenarios' matter.
 
+mod language;
 mod my_rooms;
+mod search;
 
 use std::fs;
 use std::path::PathBuf;
@@ -29,6 +31,8 @@ pub struct Options {
 enum What {
     /// `GET me/rooms` for somebody in many rooms, with unread messages and mentions in them
     MeRooms(my_rooms::Options),
+    /// `GET search` over very many messages, for words of every frequency
+    Search(search::Options),
 }
 
 /// What every bench takes.
@@ -48,6 +52,7 @@ pub fn run(options: &Options) -> Result<Status> {
     sys::watch_for_stop()?;
     match &options.what {
         What::MeRooms(options) => my_rooms::run(options),
+        What::Search(options) => search::run(options),
     }
 }
 

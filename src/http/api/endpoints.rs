@@ -7,7 +7,7 @@ use actix_web::web::to;
 use utoipa::openapi::schema::{OneOfBuilder, Schema};
 
 use super::endpoint::{self, Endpoint, delete, get, optional, patch, post, put, required};
-use super::{account, invitations, members, messages, pins, rooms};
+use super::{account, invitations, members, messages, pins, rooms, search};
 use crate::entry::{Data, Role};
 use crate::ids::{MessageId, RoomId, UserId};
 use crate::limits::{PAGE_MAX, WIRE_INTEGER_MAX};
@@ -21,6 +21,12 @@ pub fn endpoints() -> Vec<Endpoint> {
     all.extend(of_invitations());
     all.extend(of_messages());
     all.extend(of_pins());
+    all.push(
+        get("/search", || to(search::search), "Messages that say something, best first, as plain text")
+            .query([required("q", text(1..=200)), optional("room", reference::<RoomId>())])
+            .query([optional("from", reference::<UserId>())])
+            .gives_page_of::<search::Found>("A page"),
+    );
     all.push(get("/openapi.json", || to(openapi), "This document").open().gives_content(
         200,
         "OpenAPI 3.1",

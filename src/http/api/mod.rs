@@ -23,6 +23,7 @@ mod messages;
 mod paging;
 mod pins;
 mod rooms;
+mod search;
 
 use super::client_address::client_ip;
 use super::limits::AddressRates;

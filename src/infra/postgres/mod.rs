@@ -8,6 +8,7 @@ mod accounts;
 mod append;
 mod expiry;
 mod history;
+mod index;
 mod invitations;
 mod jobs;
 mod logs;
@@ -16,6 +17,7 @@ mod pins;
 mod pool;
 mod purge;
 mod rooms;
+mod search;
 mod slow;
 
 use std::time::Duration;
@@ -28,12 +30,16 @@ use self::pool::{Lease, StoreThread};
 use self::purge::Purge;
 use crate::entry::{Role, Room};
 use crate::ids::{Millis, RoomId, Seq, UserId};
+use crate::infra::index::{News, Turns, rooms_of};
 use crate::ports::{
     Appended, Created, Login, MessageStore, MyRoom, OpenedRoom, Page, Range, RoomAppend, StoreError, User,
 };
 
 /// Key of the advisory lock under which migrations run: "roundtbl" in ASCII.
 const MIGRATION_LOCK: i64 = 0x726f_756e_6474_626c;
+
+/// Searches under way at a time: the other connections are for everything else.
+const SEARCHES: usize = 4;
 
 mod migrations {
     refinery::embed_migrations!("sql/postgres");
@@ -72,6 +78,9 @@ pub struct PostgresStore {
     appends: Pool,
     others: Pool,
     purge: Purge,
+    /// For the index of texts.
+    news: News,
+    searches: Turns,
     config: Config,
     options: PostgresOptions,
     thread: StoreThread,
@@ -109,7 +118,16 @@ impl PostgresStore {
         let appends = pool::pool(thread.handle(), config.clone(), options.append_connections, &options)?;
         let others = pool::pool(thread.handle(), config.clone(), options.connections, &options)?;
         let purge = Purge::new(others.clone(), options.answer_within);
-        Ok(Self { appends, others, purge, config, options, thread })
+        Ok(Self {
+            appends,
+            others,
+            purge,
+            news: News::default(),
+            searches: Turns::new(SEARCHES),
+            config,
+            options,
+            thread,
+        })
     }
 
     async fn append_lease(&self) -> Result<Lease, StoreError> {
@@ -151,7 +169,9 @@ impl MessageStore for PostgresStore {
 
     async fn append(&self, batch: Vec<RoomAppend>) -> Result<Vec<Appended>, StoreError> {
         let deletes = batch.iter().any(RoomAppend::deletes);
+        let rooms = rooms_of(&batch);
         let done = append::append(&mut self.append_lease().await?, batch).await?;
+        self.news.note(&rooms, &done);
         if deletes {
             self.purge.start(self.thread.handle());
         }

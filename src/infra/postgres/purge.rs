@@ -70,6 +70,9 @@ const REVISIONS: &str = "DELETE FROM revisions v
     USING (SELECT room_no, target, replaced_by FROM revisions WHERE room_no = $1 ORDER BY target, replaced_by LIMIT $2) AS c
     WHERE v.room_no = c.room_no AND v.target = c.target AND v.replaced_by = c.replaced_by";
 
+const FOUND: &str = "DELETE FROM search s
+    USING (SELECT id FROM search WHERE room_no = $1 ORDER BY seq LIMIT $2) AS c WHERE s.id = c.id";
+
 /// Whether there was something to remove.
 async fn chunk(pool: &Pool, answer_within: Duration) -> Result<bool, StoreError> {
     let mut lease = Lease::take(pool, answer_within).await?;
@@ -78,7 +81,9 @@ async fn chunk(pool: &Pool, answer_within: Duration) -> Result<bool, StoreError>
         lease.transaction(&[Step::Commit]).await?;
         return Ok(false);
     };
-    if lease.execute(ENTRIES, &[&no, &CHUNK]).await? == CHUNK.unsigned_abs() {
+    if lease.execute(ENTRIES, &[&no, &CHUNK]).await? == CHUNK.unsigned_abs()
+        || lease.execute(FOUND, &[&no, &CHUNK]).await? == CHUNK.unsigned_abs()
+    {
         lease.transaction(&[Step::Commit]).await?;
         return Ok(true);
     }
@@ -89,6 +94,10 @@ async fn chunk(pool: &Pool, answer_within: Duration) -> Result<bool, StoreError>
     let rest = [
         Step::Ask("DELETE FROM pins WHERE room_no = $1", &[&no]),
         Step::Ask("DELETE FROM invitations WHERE room_no = $1", &[&no]),
+        // Waits for a step of the index that may have begun before the room was deleted; a later one finds no room.
+        Step::Ask("INSERT INTO search_progress (room_no, seq) VALUES ($1, 0) ON CONFLICT DO NOTHING", &[&no]),
+        Step::Ask("DELETE FROM search_progress WHERE room_no = $1", &[&no]),
+        Step::Ask("DELETE FROM search WHERE room_no = $1", &[&no]),
         Step::Ask("DELETE FROM reactions WHERE room_no = $1", &[&no]),
         Step::Ask("DELETE FROM people WHERE room_no = $1", &[&no]),
         Step::Ask("DELETE FROM doomed_rooms WHERE no = $1", &[&no]),

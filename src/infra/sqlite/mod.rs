@@ -8,6 +8,7 @@ mod accounts;
 mod append;
 mod expiry;
 mod history;
+mod index;
 mod invitations;
 mod jobs;
 mod logs;
@@ -15,6 +16,7 @@ mod past;
 mod pins;
 mod purge;
 mod rooms;
+mod search;
 mod threads;
 
 use std::fs::{File, OpenOptions, TryLockError};
@@ -27,12 +29,15 @@ use async_trait::async_trait;
 use self::threads::{Workers, store_error};
 use crate::entry::{Role, Room};
 use crate::ids::{Millis, RoomId, Seq, UserId};
+use crate::infra::index::{News, Turns, rooms_of};
 use crate::ports::{
     Appended, Created, Login, MessageStore, MyRoom, OpenedRoom, Page, Range, RoomAppend, StoreError, User,
 };
 
 /// Threads that read.
 const READERS: usize = 4;
+/// Searches under way at a time: the other readers are for everything else.
+const SEARCHES: usize = 2;
 
 mod migrations {
     refinery::embed_migrations!("sql/sqlite");
@@ -43,6 +48,9 @@ pub struct SqliteStore {
     // In this order: the connections are closed before the lock is let go.
     writer: Arc<Workers>,
     readers: Workers,
+    /// For the index of texts.
+    news: News,
+    searches: Turns,
     _lock: File,
 }
 
@@ -71,7 +79,7 @@ impl SqliteStore {
         drop(private(path).map_err(unavailable)?);
         let writer = Arc::new(Workers::writer(path)?);
         let readers = Workers::readers(path, READERS)?;
-        Ok(Self { writer, readers, _lock: lock })
+        Ok(Self { writer, readers, news: News::default(), searches: Turns::new(SEARCHES), _lock: lock })
     }
 }
 
@@ -114,7 +122,9 @@ impl MessageStore for SqliteStore {
 
     async fn append(&self, batch: Vec<RoomAppend>) -> Result<Vec<Appended>, StoreError> {
         let deletes = batch.iter().any(RoomAppend::deletes);
+        let rooms = rooms_of(&batch);
         let done = self.writer.run(move |connection| append::append(connection, batch)).await?;
+        self.news.note(&rooms, &done);
         if deletes {
             purge::start(&self.writer);
         }

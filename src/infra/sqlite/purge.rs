@@ -41,10 +41,12 @@ fn chunk(connection: &mut Connection) -> Result<bool, StoreError> {
                    AND seq IN (SELECT seq FROM entries WHERE room_no = ?1 ORDER BY seq LIMIT ?2)";
     let revisions = "DELETE FROM revisions WHERE room_no = ?1 AND (target, replaced_by) IN \
                      (SELECT target, replaced_by FROM revisions WHERE room_no = ?1 ORDER BY target, replaced_by LIMIT ?2)";
+    let found = "DELETE FROM search WHERE id IN (SELECT id FROM search WHERE room_no = ?1 LIMIT ?2)";
     let removed = |sql: &str| transaction.execute(sql, params![no, CHUNK]).map_err(store_error);
-    if removed(entries)? < CHUNK && removed(revisions)? < CHUNK {
+    if removed(entries)? < CHUNK && removed(revisions)? < CHUNK && removed(found)? < CHUNK {
         execute("DELETE FROM pins WHERE room_no = ?1", &[no])?;
         execute("DELETE FROM invitations WHERE room_no = ?1", &[no])?;
+        execute("DELETE FROM search_progress WHERE room_no = ?1", &[no])?;
         execute("DELETE FROM reactions WHERE room_no = ?1", &[no])?;
         execute("DELETE FROM people WHERE room_no = ?1", &[no])?;
         execute("DELETE FROM doomed_rooms WHERE no = ?1", &[no])?;

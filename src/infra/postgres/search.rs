@@ -1,0 +1,218 @@
+//! Asking the index of texts.
+//!
+//! Neither the index nor the planner can give the newest of many matches at once: so the index is asked a stretch at a
+//! time, newest first (`domain::search::mark`), each by the one GIN index, which takes the stretch, the room and the words
+//! together. What is common is found in the first; what is rare is little in any.
+
+use std::collections::HashSet;
+
+use async_trait::async_trait;
+use tokio_postgres::Row;
+use tokio_postgres::types::ToSql;
+
+use super::pool::Lease;
+use super::{PostgresStore, index};
+use crate::domain::search::mark::{self, Window};
+use crate::domain::search::{CANDIDATES, FEW, RANKED_CHARS};
+use crate::ids::{RoomId, Seq, UserId};
+use crate::infra::index::{Clauses, OWN_ROOMS, Sight, clauses, say};
+use crate::infra::rows;
+use crate::ports::{Match, Matches, RoomNo, Search, SearchStore, StoreError, Swept};
+
+/// Newest matches of a stretch that are looked at: some may be in rooms that somebody was banned from.
+const LOOKED_AT: i64 = 3_000;
+/// The same where private rooms of others are among them.
+const LOOKED_AT_WIDE: i64 = 20_000;
+/// Words that the index is asked for within words; the others are looked for in what it gives.
+const PATTERNS: usize = 4;
+
+#[async_trait]
+impl SearchStore for PostgresStore {
+    async fn search(&self, search: Search) -> Result<Matches, StoreError> {
+        let _turn = self.searches.take().await?;
+        run(&mut self.lease().await?, &search).await
+    }
+
+    async fn present_texts(&self, messages: &[(RoomNo, Seq)]) -> Result<Vec<Option<String>>, StoreError> {
+        let (nos, seqs): (Vec<i64>, Vec<i64>) = messages.iter().map(|&(no, seq)| (no.0, rows::seq_in(seq))).unzip();
+        let sql = "SELECT e.text FROM unnest($1::bigint[], $2::bigint[]) WITH ORDINALITY AS n (room_no, seq, ord)
+            LEFT JOIN entries e ON e.room_no = n.room_no AND e.seq = n.seq AND e.kind = 0 ORDER BY n.ord";
+        let found = self.lease().await?.query(sql, &[&nos, &seqs]).await?;
+        Ok(found.iter().map(|row| row.get(0)).collect())
+    }
+
+    async fn index_news(&self) -> Result<u64, StoreError> {
+        let some = self.news.take(index::ROOMS);
+        if some.is_empty() {
+            return Ok(0);
+        }
+        let done = async { index::rooms(&mut self.lease().await?, &some).await };
+        match done.await {
+            Ok(done) => {
+                // Rooms without anything new are no reason to stop: others may wait behind them.
+                let entries = done.entries.max(u64::from(done.more.is_empty()));
+                self.news.give_back(done.more);
+                Ok(entries)
+            }
+            Err(error) => {
+                self.news.give_back(some);
+                Err(error)
+            }
+        }
+    }
+
+    async fn index_behind(&self, after: RoomNo) -> Result<Swept, StoreError> {
+        let mut lease = self.lease().await?;
+        let (rooms, next) = index::behind(&mut lease, after).await?;
+        if rooms.is_empty() {
+            return Ok(Swept { next, entries: 0 });
+        }
+        let done = index::rooms(&mut lease, &rooms).await?;
+        // What a long log has left is done with the news.
+        self.news.give_back(done.more);
+        Ok(Swept { next, entries: done.entries })
+    }
+
+    async fn forget_texts(&self, room: RoomNo, seqs: &[Seq]) -> Result<(), StoreError> {
+        index::forget(&mut self.lease().await?, room, seqs).await
+    }
+
+    async fn forget_texts_of(&self, user: &UserId) -> Result<bool, StoreError> {
+        index::forget_of(&mut self.lease().await?, user).await
+    }
+}
+
+async fn run(lease: &mut Lease, search: &Search) -> Result<Matches, StoreError> {
+    let last = lease.query_opt("SELECT id FROM search ORDER BY id DESC LIMIT 1", &[]).await?;
+    let last: i64 = last.map_or(0, |row| row.get(0));
+    let newest = search.newest.map_or(last, |newest| newest.clamp(0, last));
+    let Some(sight) = sight(lease, search).await? else { return Ok(Matches { newest, found: Vec::new() }) };
+
+    let wanted = &search.wanted;
+    let mut found = Vec::new();
+    let whole = clauses(search, &sight, &wanted.terms());
+    stretches(
+        lease,
+        search,
+        &sight,
+        newest,
+        &Ask { clauses: whole, patterns: Vec::new(), literals: wanted.untold() },
+        &mut found,
+    )
+    .await?;
+    let within = wanted.within();
+    if found.len() < FEW && !within.is_empty() {
+        let (asked, rest) = within.split_at(within.len().min(PATTERNS));
+        let ask = Ask {
+            clauses: clauses(search, &sight, &wanted.whole_terms()),
+            patterns: asked.iter().map(|word| format!("%{word}%")).collect(),
+            literals: wanted.untold().into_iter().chain(rest.iter().copied()).collect(),
+        };
+        stretches(lease, search, &sight, newest, &ask, &mut found).await?;
+    }
+    Ok(Matches { newest, found })
+}
+
+/// `None`: there is no such room.
+async fn sight(lease: &mut Lease, search: &Search) -> Result<Option<Sight>, StoreError> {
+    if let Some(room) = &search.room {
+        let sql = "SELECT no FROM rooms WHERE id = $1 AND NOT deleted";
+        let found = lease.query_opt(sql, &[&room.as_str()]).await?;
+        return Ok(found.map(|row| Sight::Room(row.get(0))));
+    }
+    let Some(asker) = &search.asker else { return Ok(Some(Sight::All)) };
+    let sql = "SELECT r.no FROM people p JOIN rooms r ON r.no = p.room_no
+        WHERE p.user_id = $1 AND p.role IS NOT NULL AND r.kind = 1 AND NOT r.deleted LIMIT $2";
+    let rooms = lease.query(sql, &[&asker.as_str(), &(OWN_ROOMS as i64 + 1)]).await?;
+    Ok(Some(Sight::Own(asker.clone(), rooms.iter().map(|row| row.get(0)).collect())))
+}
+
+/// What messages must have.
+struct Ask<'a> {
+    /// Terms and marks.
+    clauses: Clauses,
+    /// For `LIKE`.
+    patterns: Vec<String>,
+    /// What must stand in the text besides.
+    literals: Vec<&'a str>,
+}
+
+/// Asks one stretch after the other until there are enough.
+async fn stretches(
+    lease: &mut Lease,
+    search: &Search,
+    sight: &Sight,
+    newest: i64,
+    ask: &Ask<'_>,
+    found: &mut Vec<Match>,
+) -> Result<(), StoreError> {
+    let mut known: HashSet<i64> = found.iter().map(|found| found.id).collect();
+    for window in mark::windows(newest) {
+        let room = CANDIDATES.saturating_sub(found.len());
+        if room == 0 {
+            break;
+        }
+        for row in stretch(lease, search, sight, ask, window).await? {
+            let one = match_of(&row)?;
+            if found.len() < CANDIDATES && known.insert(one.id) {
+                found.push(one);
+            }
+        }
+    }
+    Ok(())
+}
+
+async fn stretch(
+    lease: &mut Lease,
+    search: &Search,
+    sight: &Sight,
+    ask: &Ask<'_>,
+    window: Window,
+) -> Result<Vec<Row>, StoreError> {
+    let mut clauses = ask.clauses.clone();
+    if !window.bands.is_empty() {
+        clauses.push(window.bands);
+    }
+    let query = say(&clauses, '\'', " & ", " | ");
+    let looked_at = if sight.is_wide() { LOOKED_AT_WIDE } else { LOOKED_AT };
+    let (most, ranked) = (CANDIDATES as i64, RANKED_CHARS as i32);
+    let asker = search.asker.as_ref().map(UserId::as_str);
+    let mut params: Vec<&(dyn ToSql + Sync)> =
+        vec![&query, &window.from, &window.to, &looked_at, &asker, &most, &ranked, &ask.literals];
+    let mut conditions = String::new();
+    if !ask.literals.is_empty() {
+        conditions.push_str(" AND (SELECT bool_and(strpos(s.body, l.l) > 0) FROM unnest($8::text[]) AS l (l))");
+    }
+    for pattern in &ask.patterns {
+        params.push(pattern);
+        conditions.push_str(&format!(" AND s.body LIKE ${}", params.len()));
+    }
+    // The bounds are said so that the planner can't take them for a way to walk. Where there is no term, there is a pattern.
+    let terms = if clauses.is_empty() { "$1::text IS NOT NULL" } else { "s.terms @@ ($1::text)::tsquery" };
+    let sql = format!(
+        "WITH found AS MATERIALIZED (
+            SELECT s.id FROM search s WHERE {terms} AND s.id + 0 >= $2 AND s.id + 0 < $3{conditions}
+            ORDER BY s.id + 0 DESC LIMIT $4
+        )
+        SELECT s.id, s.room_no, r.id, s.seq, s.user_id, s.at, left(s.body, $7)
+        FROM found f JOIN search s ON s.id = f.id JOIN rooms r ON r.no = s.room_no
+        LEFT JOIN people p ON p.room_no = s.room_no AND p.user_id = $5
+        WHERE NOT r.deleted AND ($8::text[] IS NOT NULL)
+            AND ($5 IS NULL OR p.role IS NOT NULL OR (r.kind = 0 AND p.banned IS NOT TRUE))
+        ORDER BY s.id DESC LIMIT $6"
+    );
+    lease.query(&sql, &params).await
+}
+
+fn match_of(row: &Row) -> Result<Match, StoreError> {
+    let room = RoomId::parse(row.get(2));
+    Ok(Match {
+        id: row.get(0),
+        no: RoomNo(row.get(1)),
+        room: room.map_err(|rule| StoreError::Fault(format!("a stored room id breaks its rule: {rule}")))?,
+        seq: rows::seq_out(row.get(3)),
+        user: rows::user_id(row.get(4))?,
+        at: row.get(5),
+        body: row.get(6),
+    })
+}
