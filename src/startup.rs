@@ -28,6 +28,7 @@ use crate::actors::router::{Connect, RegisterHub, RouterActor};
 use crate::actors::session::rates::MessageRates;
 use crate::auth::Authenticator;
 use crate::config::{Config, StoreUrl};
+use crate::domain::revoked::Revoked;
 use crate::http::admin::{AdminState, Readiness};
 use crate::http::api::{RevokePort, Shared};
 use crate::http::server::{self, BindError};
@@ -340,18 +341,18 @@ impl Core {
         running
     }
 
-    /// Tells this node's and every other node's hubs that a login was revoked.
+    /// Tells this node's and every other node's hubs that something was revoked.
     fn revoke_port(&self) -> RevokePort {
         let (hubs, cluster, to_nodes) = (self.hubs.clone(), self.cluster.clone(), self.to_nodes.clone());
         let node = self.node.clone();
-        Arc::new(move |secret_hash| {
+        Arc::new(move |revoked: Revoked| {
             for hub in hubs.read().iter().flat_map(|hubs| hubs.iter()).flatten() {
-                hub.do_send(ToHub::Revoke { secret_hash });
+                hub.do_send(ToHub::Revoked(revoked.clone()));
             }
             let (cluster, to_nodes, node) = (cluster.clone(), to_nodes.clone(), node.clone());
             actix_rt::spawn(async move {
                 let Ok(status) = cluster.send(Describe).await else { return };
-                let envelope = Envelope::Revoke(secret_hash).encode();
+                let envelope = Envelope::Revoked(revoked).encode();
                 for (record, alive) in status.nodes {
                     if alive && record.id != node {
                         to_nodes.do_send(ToNode { node: record.id, envelope: envelope.clone() });

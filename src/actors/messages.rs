@@ -10,6 +10,7 @@ use bytes::Bytes;
 
 use crate::actors::envelope::{Envelope, PeerMessage};
 use crate::domain::command::{Caller, Command, Eviction, Hint, Reply, Signal};
+use crate::domain::revoked::Revoked;
 use crate::entry::Entry;
 use crate::ids::{NodeId, RoomId, Seq, ShardId, UserId};
 use crate::ports::{Appended, NodeRecord, NodeState, RoomAppend, StoreError};
@@ -138,10 +139,8 @@ pub enum ToHub {
         token: u64,
         reply: Recipient<ToRoom>,
     },
-    /// A login was revoked: its sessions on this thread close with 4003.
-    Revoke {
-        secret_hash: [u8; 32],
-    },
+    /// The sessions on this thread that stand on it close.
+    Revoked(Revoked),
     /// Tell every session to go, in a spread over `over_ms`.
     Drain {
         over_ms: u64,

@@ -57,6 +57,13 @@ impl<K: Eq + Hash + Clone, V: Clone> Cache<K, V> {
         generations.old.remove(key);
     }
 
+    /// Forgets everything.
+    pub(super) fn clear(&self) {
+        let mut generations = self.lock();
+        generations.young.clear();
+        generations.old.clear();
+    }
+
     fn insert(&self, generations: &mut Generations<K, V>, key: K, value: V, since: Instant) {
         if generations.young.len() >= self.half && !generations.young.contains_key(&key) {
             generations.old = std::mem::take(&mut generations.young);

@@ -14,6 +14,7 @@ use std::sync::Arc;
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use crate::config;
+use crate::domain::revoked::Revoked;
 use crate::ids::{Millis, UserId};
 use crate::ports::{Created, Login, MessageStore, StoreError, User};
 use crate::protocol::text;
@@ -226,6 +227,17 @@ impl Authenticator {
     /// The next use of this login asks the store.
     pub fn forget(&self, hash: &[u8; 32]) {
         self.logins.remove(hash);
+    }
+
+    /// The next use of what was revoked asks the store.
+    pub fn forget_revoked(&self, revoked: &Revoked) {
+        match revoked {
+            Revoked::Login(hash) => self.forget(hash),
+            Revoked::User { user, .. } => {
+                self.forget_user(user);
+                self.logins.clear();
+            }
+        }
     }
 
     /// The next JWT of this user asks the store; for a user who was renamed or erased.

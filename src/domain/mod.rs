@@ -11,6 +11,7 @@ pub mod membership;
 pub mod owner;
 pub mod placement;
 pub mod presence;
+pub mod revoked;
 pub mod ring;
 pub mod rules;
 pub mod stream;

@@ -9,6 +9,7 @@ use super::{HEARTBEAT_S, Hub};
 use crate::actors::frame::{self, Closing};
 use crate::actors::outbox;
 use crate::actors::session::core::{Asked, Phase, SECOND, SIGNALS, SessionCore, Tick};
+use crate::domain::revoked::{Ending, Revoked};
 use crate::ids::Millis;
 use crate::protocol::ServerFrame;
 use crate::refusal::Refusal;
@@ -137,13 +138,28 @@ impl Hub {
         self.sweep_readmissions(&mut state);
     }
 
-    /// Closes the sessions of a login that was revoked.
-    pub(super) fn revoke(&self, secret_hash: &[u8; 32]) {
-        self.context.auth.forget(secret_hash);
+    /// Closes the sessions that stand on what was revoked.
+    pub(super) fn revoked(&self, revoked: &Revoked) {
+        self.context.auth.forget_revoked(revoked);
         let state = self.state.borrow();
         for (_, core) in &state.sessions {
-            if core.state.borrow().login.as_deref() == Some(secret_hash) {
-                core.close(Closing::REVOKED);
+            let session = core.state.borrow();
+            let (user, login) = match &session.phase {
+                // Let in by its upgrade, not greeted yet.
+                Phase::New(Some(identity)) => (Some(&identity.user.id), identity.login.as_ref()),
+                _ => (core.caller().map(|caller| &caller.user), session.login.as_deref()),
+            };
+            match revoked {
+                Revoked::Login(hash) if login == Some(hash) => core.close(Closing::REVOKED),
+                Revoked::Login(_) => {}
+                Revoked::User { user: whose, but, ending } => {
+                    if user == Some(whose) && (but.is_none() || login != but.as_ref()) {
+                        core.close(match ending {
+                            Ending::Revoked => Closing::REVOKED,
+                            Ending::SignIn => Closing::DISCONNECTED,
+                        });
+                    }
+                }
             }
         }
     }

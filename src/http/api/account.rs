@@ -12,6 +12,7 @@ use serde::Serialize;
 use super::credentials::{SignedIn, no_cookie, session_cookie};
 use super::{Api, Client};
 use crate::auth::{AuthError, csrf_token};
+use crate::domain::revoked::Revoked;
 use crate::entry::rfc3339;
 use crate::http::problem::Answer;
 use crate::http::query::Fields;
@@ -85,7 +86,7 @@ async fn session(api: &Api, request: &HttpRequest, user: User, mut answer: actix
 pub async fn logout(api: Data<Api>, request: HttpRequest, who: SignedIn) -> Answer {
     if let Some(hash) = who.identity.login {
         api.auth().revoke(&hash).await.map_err(Refusal::from)?;
-        (api.shared.revoke)(hash);
+        (api.shared.revoke)(Revoked::Login(hash));
     }
     Ok(HttpResponse::NoContent().cookie(no_cookie(Client::of(&request).https)).finish())
 }

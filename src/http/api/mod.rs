@@ -29,14 +29,15 @@ use crate::auth::Authenticator;
 use crate::config::Config;
 use crate::domain::acts::{self, Act};
 use crate::domain::command::{Caller, Command, Reply};
+use crate::domain::revoked::Revoked;
 use crate::entry::{Role, Room};
 use crate::ids::{RoomId, Seq, UserId};
 use crate::ports::MessageStore;
 use crate::refusal::Refusal;
 
-/// Tells every node that a login was revoked, by the hash of its token: its sessions close with 4003, and nobody takes
-/// it as known any more.
-pub type RevokePort = Arc<dyn Fn([u8; 32]) + Send + Sync>;
+/// Tells every node that something was revoked: the sessions that stand on it close, and nobody takes it as known any
+/// more.
+pub type RevokePort = Arc<dyn Fn(Revoked) + Send + Sync>;
 
 /// What the API of all worker threads shares, besides what their hubs have.
 pub struct Shared {
