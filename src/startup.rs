@@ -142,13 +142,15 @@ pub async fn run(config: Config) -> Result<(), StartError> {
     let mut stop = Stop { drain_asked, signalled: signals() };
     if migrate_until_done(&store, &mut stop).await {
         let auth = Authenticator::new(&config.auth, store.clone()).map_err(|e| StartError::Setting(e.to_string()))?;
+        let auth = Arc::new(auth);
+        core.tend_credentials(&auth, in_cluster);
         let rates = Arc::new(MessageRates::new(config.limits.messages_per_minute, config.limits.messages_burst));
         forget_idle_rates(rates.clone());
         let context = HubContext {
             node,
             router: core.router.clone().recipient(),
             store: store.clone(),
-            auth: Arc::new(auth),
+            auth,
             rates,
             config: config.clone(),
             metrics: metrics.clone(),
@@ -337,8 +339,25 @@ impl Core {
 
     /// Starts the work that belongs to no request.
     fn start_jobs(&self) -> jobs::Running {
-        let (_jobs, running) = Jobs::new(self.node.clone(), self.store.clone(), self.metrics.clone());
+        let (jobs, running) = Jobs::new(self.node.clone(), self.store.clone(), self.metrics.clone());
+        jobs::credentials::sweep(&jobs);
         running
+    }
+
+    /// Starts what each node does for its own credentials.
+    fn tend_credentials(&self, auth: &Arc<Authenticator>, in_cluster: bool) {
+        actix_rt::spawn(jobs::credentials::write_seen(auth.clone(), self.store.clone()));
+        if !in_cluster {
+            auth.stands_alone();
+            return;
+        }
+        let hubs = self.hubs.clone();
+        let tell = move |revoked: Revoked, ago_ms| {
+            for hub in hubs.read().iter().flat_map(|hubs| hubs.iter()).flatten() {
+                hub.do_send(ToHub::Revoked { revoked: revoked.clone(), ago_ms });
+            }
+        };
+        actix_rt::spawn(jobs::credentials::watch_revoked(auth.clone(), self.store.clone(), tell));
     }
 
     /// Tells this node's and every other node's hubs that something was revoked.
@@ -347,7 +366,7 @@ impl Core {
         let node = self.node.clone();
         Arc::new(move |revoked: Revoked| {
             for hub in hubs.read().iter().flat_map(|hubs| hubs.iter()).flatten() {
-                hub.do_send(ToHub::Revoked(revoked.clone()));
+                hub.do_send(ToHub::Revoked { revoked: revoked.clone(), ago_ms: 0 });
             }
             let (cluster, to_nodes, node) = (cluster.clone(), to_nodes.clone(), node.clone());
             actix_rt::spawn(async move {

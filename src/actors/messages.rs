@@ -139,8 +139,11 @@ pub enum ToHub {
         token: u64,
         reply: Recipient<ToRoom>,
     },
-    /// The sessions on this thread that stand on it close.
-    Revoked(Revoked),
+    /// The sessions on this thread that stand on it close; `ago_ms`: how long ago it was revoked.
+    Revoked {
+        revoked: Revoked,
+        ago_ms: u64,
+    },
     /// Tell every session to go, in a spread over `over_ms`.
     Drain {
         over_ms: u64,

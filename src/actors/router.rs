@@ -202,7 +202,7 @@ impl Handler<FromNode> for RouterActor {
                 }
                 Envelope::Revoked(revoked) => {
                     for hub in self.hubs.read().iter().flat_map(|hubs| hubs.iter()).flatten() {
-                        hub.do_send(ToHub::Revoked(revoked.clone()));
+                        hub.do_send(ToHub::Revoked { revoked: revoked.clone(), ago_ms: 0 });
                     }
                 }
             }

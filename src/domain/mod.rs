@@ -14,4 +14,5 @@ pub mod presence;
 pub mod revoked;
 pub mod ring;
 pub mod rules;
+pub mod scopes;
 pub mod stream;

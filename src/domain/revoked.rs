@@ -11,6 +11,8 @@ pub enum Revoked {
     Login([u8; 32]),
     /// Every session of a user, whatever its credentials, but those of the login `but`.
     User { user: UserId, but: Option<[u8; 32]>, ending: Ending },
+    /// Nothing ends: what is known of this user, such as the name, is out of date.
+    Known(UserId),
 }
 
 /// What the clients of those sessions are told to do.

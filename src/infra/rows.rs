@@ -1,9 +1,11 @@
 //! An entry as a row of either store, and back.
 
+use crate::domain::revoked::Revoked;
+use crate::domain::scopes::{Grant, Scopes};
 use crate::entry::{Body, Data, Entry, Message, RoomPatch};
-use crate::ids::{MessageId, Millis, Seq, UserId};
+use crate::ids::{MessageId, Millis, RoomId, Seq, UserId};
 use crate::infra::codes;
-use crate::ports::StoreError;
+use crate::ports::{SecretHash, StoreError};
 
 /// The columns of an entry, in the stores' types. Which are set depends on the kind.
 #[derive(Debug, Default)]
@@ -36,6 +38,49 @@ pub fn seq_out(seq: i64) -> Seq {
 /// A fault where the stored text is no id.
 pub fn user_id(text: &str) -> Result<UserId, StoreError> {
     UserId::parse(text).map_err(|rule| StoreError::Fault(format!("a stored user id breaks its rule: {rule}")))
+}
+
+/// What an access token is good for; `None`: it is a login.
+///
+/// # Errors
+/// A fault where the stored text is no id.
+pub fn grant(scopes: Option<i16>, room: Option<&str>) -> Result<Option<Grant>, StoreError> {
+    let Some(bits) = scopes else { return Ok(None) };
+    let room = room.map(RoomId::parse).transpose();
+    let room = room.map_err(|rule| StoreError::Fault(format!("a stored room id breaks its rule: {rule}")))?;
+    Ok(Some(Grant { scopes: Scopes::from_bits(bits), room }))
+}
+
+/// # Errors
+/// A fault where the stored bytes are no hash.
+pub fn secret_hash(bytes: &[u8]) -> Result<SecretHash, StoreError> {
+    bytes.try_into().map_err(|_| StoreError::Fault("a stored hash has another length".to_owned()))
+}
+
+/// What was revoked, as the stores have it: a hash, or JSON.
+///
+/// # Errors
+/// A fault where it can't be written as JSON.
+pub fn revoked_in(revoked: &Revoked) -> Result<(Option<&SecretHash>, Option<String>), StoreError> {
+    match revoked {
+        Revoked::Login(hash) => Ok((Some(hash), None)),
+        Revoked::User { .. } | Revoked::Known(_) => {
+            let what = serde_json::to_string(revoked).map_err(|error| StoreError::Fault(error.to_string()))?;
+            Ok((None, Some(what)))
+        }
+    }
+}
+
+/// The way back; `None` where it is something that this release does not know.
+///
+/// # Errors
+/// A fault where the stored bytes are no hash.
+pub fn revoked_out(hash: Option<&[u8]>, what: Option<&str>) -> Result<Option<Revoked>, StoreError> {
+    match (hash, what) {
+        (Some(hash), _) => Ok(Some(Revoked::Login(secret_hash(hash)?))),
+        (None, Some(what)) => Ok(serde_json::from_str(what).ok()),
+        (None, None) => Ok(None),
+    }
 }
 
 impl EntryRow {

@@ -7,6 +7,7 @@
 //! acknowledged it never forgets. The bus may lose, and after a reconnect repeat, anything; nothing durable depends on it.
 
 mod bus;
+mod credentials;
 mod jobs;
 
 use std::collections::HashMap;
@@ -15,10 +16,14 @@ use async_trait::async_trait;
 use serde::{Deserialize, Serialize};
 
 pub use self::bus::{BusError, BusEvent, ClusterBus, ClusterView, NodeRecord, NodeState};
+pub use self::credentials::{
+    Credential, CredentialId, CredentialStore, Device, Keep, Kind, Login, NEVER, NewCredential, Revocations, RevokedAt,
+    SecretHash,
+};
 pub use self::jobs::JobStore;
 pub use crate::domain::append::{AppendItem, Change, Outcome};
 use crate::entry::{Entry, Role, Room};
-use crate::ids::{Epoch, Millis, RoomId, Seq, UserId};
+use crate::ids::{Epoch, RoomId, Seq, UserId};
 
 /// Why the store did not do it.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
@@ -106,14 +111,6 @@ pub enum AccountKind {
     Jwt,
 }
 
-/// A login's result; `secret_hash` is SHA-256 of the token, the token itself is never stored.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Login {
-    pub user: User,
-    /// Unix milliseconds.
-    pub expires_at: Millis,
-}
-
 /// A room in somebody's list.
 #[derive(Clone, Debug)]
 pub struct MyRoom {
@@ -137,7 +134,7 @@ pub enum Created {
 /// Every method may be called from any thread and at any time; each is one transaction and is done or not done as a
 /// whole. All return [`StoreError::Unavailable`] where the outcome is unknown.
 #[async_trait]
-pub trait MessageStore: JobStore + Send + Sync + 'static {
+pub trait MessageStore: CredentialStore + JobStore + Send + Sync + 'static {
     /// Brings the schema to this release's version, under a lock that other nodes respect. Gives the names of the
     /// migrations that were run.
     async fn migrate(&self) -> Result<Vec<String>, StoreError>;
@@ -206,12 +203,4 @@ pub trait MessageStore: JobStore + Send + Sync + 'static {
 
     /// False where there is no such user.
     async fn rename_user(&self, user: &UserId, name: &str) -> Result<bool, StoreError>;
-
-    async fn create_login(&self, secret_hash: &[u8; 32], user: &UserId, expires_at: Millis) -> Result<(), StoreError>;
-
-    /// `None`: unknown, revoked or expired at `now`.
-    async fn login(&self, secret_hash: &[u8; 32], now: Millis) -> Result<Option<Login>, StoreError>;
-
-    /// False where it was not there.
-    async fn revoke_login(&self, secret_hash: &[u8; 32]) -> Result<bool, StoreError>;
 }

@@ -3,6 +3,7 @@
 mod accounts;
 mod changes;
 mod crash;
+mod credentials;
 mod fencing;
 mod jobs;
 mod logs;

@@ -16,6 +16,8 @@ use crate::refusal::Refusal;
 
 /// Seconds within which `hello` must come.
 const HELLO_S: Tick = 10;
+/// How often a live session says that its login is in use.
+const SEEN_EVERY: Tick = 300 * SECOND;
 /// Milliseconds before the end of credentials at which it is announced.
 const EXPIRY_NOTICE_MS: Millis = 60_000;
 
@@ -65,7 +67,7 @@ impl Hub {
             return;
         }
         match session.phase {
-            Phase::Open => core.release(),
+            Phase::Open(_) => core.release(),
             _ if now.saturating_sub(session.opened) >= HELLO_S * SECOND => {
                 core.close(Closing::UNAUTHENTICATED);
                 return;
@@ -86,6 +88,12 @@ impl Hub {
         }
         if now >= session.next_ping {
             session.next_ping = now + HEARTBEAT_S * SECOND;
+            // Every few minutes, without a clock of its own: where a heartbeat steps over the mark.
+            if now / SEEN_EVERY != now.saturating_sub(HEARTBEAT_S * SECOND) / SEEN_EVERY
+                && let Some(login) = session.login.as_deref()
+            {
+                self.context.auth.in_use(*login);
+            }
             // While bytes wait it is the reader's progress that shows whether it lives; its pongs may be unread, too.
             if core.outbox.waiting_bytes() == 0 && !core.is_held() {
                 if session.pings_unanswered >= 2 {
@@ -138,9 +146,11 @@ impl Hub {
         self.sweep_readmissions(&mut state);
     }
 
-    /// Closes the sessions that stand on what was revoked.
-    pub(super) fn revoked(&self, revoked: &Revoked) {
-        self.context.auth.forget_revoked(revoked);
+    /// Closes the sessions that stand on what was revoked; `ago_ms`: how long ago that was.
+    pub(super) fn revoked(&self, revoked: &Revoked, ago_ms: u64) {
+        self.context.auth.forget(revoked);
+        // Who was told to sign in again, and has, is not told twice.
+        let then = self.now().saturating_sub(u32::try_from(ago_ms.div_ceil(100)).unwrap_or(Tick::MAX));
         let state = self.state.borrow();
         for (_, core) in &state.sessions {
             let session = core.state.borrow();
@@ -151,13 +161,15 @@ impl Hub {
             };
             match revoked {
                 Revoked::Login(hash) if login == Some(hash) => core.close(Closing::REVOKED),
-                Revoked::Login(_) => {}
+                Revoked::Login(_) | Revoked::Known(_) => {}
                 Revoked::User { user: whose, but, ending } => {
-                    if user == Some(whose) && (but.is_none() || login != but.as_ref()) {
-                        core.close(match ending {
-                            Ending::Revoked => Closing::REVOKED,
-                            Ending::SignIn => Closing::DISCONNECTED,
-                        });
+                    if user != Some(whose) || but.is_some() && login == but.as_ref() {
+                        continue;
+                    }
+                    match ending {
+                        Ending::Revoked => core.close(Closing::REVOKED),
+                        Ending::SignIn if session.opened <= then => core.close(Closing::DISCONNECTED),
+                        Ending::SignIn => {}
                     }
                 }
             }

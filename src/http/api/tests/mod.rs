@@ -83,6 +83,7 @@ impl Reply {
 pub fn unlimited() -> Config {
     let mut config = Config::default();
     config.limits.http_per_minute = 0;
+    config.limits.http_per_user_minute = 0;
     config.limits.logins_per_minute = 0;
     config
 }
