@@ -201,7 +201,7 @@ impl Authenticator {
             store,
             session: Duration::from_secs(u64::from(auth.session_days) * 24 * 60 * 60),
             known_users: Cache::new(KNOWN_USERS_MOST, KNOWN_USERS),
-            logins: Cache::new(LOGINS_MOST, LOGINS),
+            logins: Cache::new(LOGINS_MOST, LOGINS_HEARD),
             seen: Seen::default(),
             passwords: Passwords::new(),
             throttle: Throttle::new(),

@@ -123,7 +123,7 @@ mod tests {
         let mut waits = Vec::new();
         for _ in 0..12 {
             let wait = throttle.begin(&alice(1), now).expect_err("too early");
-            assert_eq!(throttle.begin(&alice(1), now + wait - Duration::from_millis(1)).is_err(), true);
+            assert!(throttle.begin(&alice(1), now + wait - Duration::from_millis(1)).is_err());
             waits.push(wait.as_secs());
             now += wait;
             throttle.begin(&alice(1), now).expect("waited as told");

@@ -13,7 +13,7 @@ use crate::ids::RoomId;
 fn scope(method: &Method, pattern: &str) -> Option<Scope> {
     let reads = method.is_safe();
     let mut parts = pattern.strip_prefix("/api/v1/").unwrap_or_default().split('/');
-    match (parts.next().unwrap_or_default(), parts.nth(0), parts.next()) {
+    match (parts.next().unwrap_or_default(), parts.next(), parts.next()) {
         // Whatever the credentials are good for, they may ask what that is, and be given back.
         ("me", None, _) if reads => None,
         ("logout", None, _) => None,
