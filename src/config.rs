@@ -128,6 +128,8 @@ pub struct Limits {
     pub messages_burst: u32,
     /// HTTP requests a client address; 0: no limit.
     pub http_per_minute: u32,
+    /// HTTP requests a user and node; 0: no limit.
+    pub http_per_user_minute: u32,
     /// Logins and registrations a client address; 0: no limit.
     pub logins_per_minute: u32,
     /// Connections a client address; 0: no limit.
@@ -198,6 +200,7 @@ impl Default for Limits {
             messages_per_minute: 120,
             messages_burst: 20,
             http_per_minute: 600,
+            http_per_user_minute: 1_200,
             logins_per_minute: 10,
             connections_per_ip: 0,
             frame_bytes: 65_536,

@@ -28,6 +28,7 @@ use crate::actors::router::{Connect, RegisterHub, RouterActor};
 use crate::actors::session::rates::MessageRates;
 use crate::auth::Authenticator;
 use crate::config::{Config, StoreUrl};
+use crate::domain::revoked::Revoked;
 use crate::http::admin::{AdminState, Readiness};
 use crate::http::api::{RevokePort, Shared};
 use crate::http::server::{self, BindError};
@@ -141,13 +142,15 @@ pub async fn run(config: Config) -> Result<(), StartError> {
     let mut stop = Stop { drain_asked, signalled: signals() };
     if migrate_until_done(&store, &mut stop).await {
         let auth = Authenticator::new(&config.auth, store.clone()).map_err(|e| StartError::Setting(e.to_string()))?;
+        let auth = Arc::new(auth);
+        core.tend_credentials(&auth, in_cluster);
         let rates = Arc::new(MessageRates::new(config.limits.messages_per_minute, config.limits.messages_burst));
         forget_idle_rates(rates.clone());
         let context = HubContext {
             node,
             router: core.router.clone().recipient(),
             store: store.clone(),
-            auth: Arc::new(auth),
+            auth,
             rates,
             config: config.clone(),
             metrics: metrics.clone(),
@@ -337,6 +340,7 @@ impl Core {
     /// Starts the work that belongs to no request.
     fn start_jobs(&self) -> jobs::Running {
         let (jobs, running) = Jobs::new(self.node.clone(), self.store.clone(), self.metrics.clone());
+        jobs::credentials::sweep(&jobs);
         jobs.start_expiry();
         if self.config.search.enabled {
             jobs::indexer::start(&jobs, &self.metrics);
@@ -344,18 +348,34 @@ impl Core {
         running
     }
 
-    /// Tells this node's and every other node's hubs that a login was revoked.
+    /// Starts what each node does for its own credentials.
+    fn tend_credentials(&self, auth: &Arc<Authenticator>, in_cluster: bool) {
+        actix_rt::spawn(jobs::credentials::write_seen(auth.clone(), self.store.clone()));
+        if !in_cluster {
+            auth.stands_alone();
+            return;
+        }
+        let hubs = self.hubs.clone();
+        let tell = move |revoked: Revoked, ago_ms| {
+            for hub in hubs.read().iter().flat_map(|hubs| hubs.iter()).flatten() {
+                hub.do_send(ToHub::Revoked { revoked: revoked.clone(), ago_ms });
+            }
+        };
+        actix_rt::spawn(jobs::credentials::watch_revoked(auth.clone(), self.store.clone(), tell));
+    }
+
+    /// Tells this node's and every other node's hubs that something was revoked.
     fn revoke_port(&self) -> RevokePort {
         let (hubs, cluster, to_nodes) = (self.hubs.clone(), self.cluster.clone(), self.to_nodes.clone());
         let node = self.node.clone();
-        Arc::new(move |secret_hash| {
+        Arc::new(move |revoked: Revoked| {
             for hub in hubs.read().iter().flat_map(|hubs| hubs.iter()).flatten() {
-                hub.do_send(ToHub::Revoke { secret_hash });
+                hub.do_send(ToHub::Revoked { revoked: revoked.clone(), ago_ms: 0 });
             }
             let (cluster, to_nodes, node) = (cluster.clone(), to_nodes.clone(), node.clone());
             actix_rt::spawn(async move {
                 let Ok(status) = cluster.send(Describe).await else { return };
-                let envelope = Envelope::Revoke(secret_hash).encode();
+                let envelope = Envelope::Revoked(revoked).encode();
                 for (record, alive) in status.nodes {
                     if alive && record.id != node {
                         to_nodes.do_send(ToNode { node: record.id, envelope: envelope.clone() });

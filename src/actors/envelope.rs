@@ -7,6 +7,7 @@ use bytes::Bytes;
 use serde::{Deserialize, Serialize};
 
 use crate::domain::command::{Caller, Command, Eviction, Hint, Reply, Signal};
+use crate::domain::revoked::Revoked;
 use crate::entry::Expiry;
 use crate::ids::{NodeId, RoomId, Seq, UserId};
 use crate::refusal::Refusal;
@@ -15,8 +16,8 @@ use crate::refusal::Refusal;
 #[derive(Clone, Debug, Serialize, Deserialize)]
 pub enum Envelope {
     Room(RoomId, PeerMessage),
-    /// A login was revoked: its sessions close. SHA-256 of the token.
-    Revoke([u8; 32]),
+    /// Sessions end.
+    Revoked(Revoked),
 }
 
 /// Between the mirror of a room and its owner.

@@ -42,11 +42,12 @@ impl Closing {
     pub const TRY_AGAIN: Self = Self { code: 1013, reason: "credentials can't be checked now" };
     pub const SECOND_HELLO: Self = Self { code: 4000, reason: "a second hello" };
     pub const WRONG_KIND: Self = Self { code: 4000, reason: "frames of the wrong kind for the subprotocol" };
-    pub const REVOKED: Self = Self { code: 4003, reason: "the login was revoked" };
+    pub const REVOKED: Self = Self { code: 4003, reason: "the session was revoked" };
     pub const DRAINING: Self = Self { code: 4200, reason: "draining" };
     pub const STALLED: Self = Self { code: 4201, reason: "no bytes taken for too long" };
     pub const NO_HEARTBEAT: Self = Self { code: 4202, reason: "heartbeat missed" };
     pub const UNAUTHENTICATED: Self = Self { code: 4300, reason: "unauthenticated" };
+    pub const DISCONNECTED: Self = Self { code: 4300, reason: "an administrator ended the session; sign in again" };
     pub const EXPIRED: Self = Self { code: 4301, reason: "credentials expired" };
 }
 

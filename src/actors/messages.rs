@@ -10,6 +10,7 @@ use bytes::Bytes;
 
 use crate::actors::envelope::{Envelope, PeerMessage};
 use crate::domain::command::{Caller, Command, Eviction, Hint, Reply, Signal};
+use crate::domain::revoked::Revoked;
 use crate::entry::Entry;
 use crate::ids::{NodeId, RoomId, Seq, ShardId, UserId};
 use crate::ports::{Appended, NodeRecord, NodeState, RoomAppend, StoreError};
@@ -138,9 +139,10 @@ pub enum ToHub {
         token: u64,
         reply: Recipient<ToRoom>,
     },
-    /// A login was revoked: its sessions on this thread close with 4003.
-    Revoke {
-        secret_hash: [u8; 32],
+    /// The sessions on this thread that stand on it close; `ago_ms`: how long ago it was revoked.
+    Revoked {
+        revoked: Revoked,
+        ago_ms: u64,
     },
     /// Tell every session to go, in a spread over `over_ms`.
     Drain {

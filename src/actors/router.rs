@@ -200,9 +200,9 @@ impl Handler<FromNode> for RouterActor {
                         entry.control.do_send(RoomControl::Peer { from, message: message_to_room });
                     }
                 }
-                Envelope::Revoke(secret_hash) => {
+                Envelope::Revoked(revoked) => {
                     for hub in self.hubs.read().iter().flat_map(|hubs| hubs.iter()).flatten() {
-                        hub.do_send(ToHub::Revoke { secret_hash });
+                        hub.do_send(ToHub::Revoked { revoked: revoked.clone(), ago_ms: 0 });
                     }
                 }
             }

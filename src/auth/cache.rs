@@ -31,8 +31,17 @@ impl<K: Eq + Hash + Clone, V: Clone> Cache<K, V> {
     where
         K: Borrow<Q>,
     {
+        self.younger(key, self.life)
+    }
+
+    /// The value, where it was put less than `life` ago.
+    pub(super) fn younger<Q: Eq + Hash + ?Sized>(&self, key: &Q, life: Duration) -> Option<V>
+    where
+        K: Borrow<Q>,
+    {
+        let life = life.min(self.life);
         let mut generations = self.lock();
-        let fresh = |(_, since): &&(V, Instant)| since.elapsed() < self.life;
+        let fresh = |(_, since): &&(V, Instant)| since.elapsed() < life;
         if let Some((value, _)) = generations.young.get(key).filter(fresh) {
             return Some(value.clone());
         }
@@ -55,6 +64,23 @@ impl<K: Eq + Hash + Clone, V: Clone> Cache<K, V> {
         let mut generations = self.lock();
         generations.young.remove(key);
         generations.old.remove(key);
+    }
+
+    /// Changes the value in one step, with nobody between; gives what `change` gives besides.
+    pub(super) fn change<T>(&self, key: &K, change: impl FnOnce(Option<V>) -> (V, T)) -> T {
+        let mut generations = self.lock();
+        let old = generations.old.remove(key);
+        let was = generations.young.remove(key).or(old).filter(|(_, since)| since.elapsed() < self.life);
+        let (value, answer) = change(was.map(|(value, _)| value));
+        self.insert(&mut generations, key.clone(), value, Instant::now());
+        answer
+    }
+
+    /// Forgets those that `wanted` says no to.
+    pub(super) fn retain(&self, wanted: impl Fn(&V) -> bool) {
+        let mut generations = self.lock();
+        generations.young.retain(|_, (value, _)| wanted(value));
+        generations.old.retain(|_, (value, _)| wanted(value));
     }
 
     fn insert(&self, generations: &mut Generations<K, V>, key: K, value: V, since: Instant) {

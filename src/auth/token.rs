@@ -1,4 +1,4 @@
-//! Session tokens: 256 random bits behind a prefix by which leaked ones can be found; stored as SHA-256 alone.
+//! Session and access tokens: 256 random bits behind a prefix by which leaked ones can be found; stored as SHA-256 alone.
 
 use base64::Engine;
 use base64::engine::general_purpose::URL_SAFE_NO_PAD;
@@ -8,42 +8,54 @@ use rand::rngs::OsRng;
 use sha2::{Digest, Sha256};
 use subtle::ConstantTimeEq;
 
+use super::AuthError;
 use crate::config::Secret;
+use crate::ports::SecretHash;
 
 /// What every session token starts with.
 pub const TOKEN_PREFIX: &str = "rts_";
+/// What every access token starts with.
+pub const ACCESS_PREFIX: &str = "rtp_";
 /// Characters of a session token: the prefix and 32 bytes in unpadded base64.
 const LENGTH: usize = TOKEN_PREFIX.len() + 43;
 
 /// What the token of every invitation starts with.
 const INVITATION_PREFIX: &str = "rti_";
 
-/// A new session token.
-pub(super) fn random() -> Secret {
-    random_behind(TOKEN_PREFIX)
-}
-
-/// The token of a new invitation.
-pub fn invitation_token() -> Secret {
-    random_behind(INVITATION_PREFIX)
+/// The token of a new invitation, and its hash.
+///
+/// # Errors
+/// A fault where the system has no randomness.
+pub fn invitation_token() -> Result<(Secret, SecretHash), AuthError> {
+    let token = random_behind(INVITATION_PREFIX)?;
+    let hash = Sha256::digest(token.expose().as_bytes()).into();
+    Ok((token, hash))
 }
 
 /// The name of an invitation's token in the store; `None` where it does not have the form of one.
-pub fn invitation_hash(token: &str) -> Option<[u8; 32]> {
+pub fn invitation_hash(token: &str) -> Option<SecretHash> {
     (token.len() == LENGTH && token.starts_with(INVITATION_PREFIX)).then(|| Sha256::digest(token.as_bytes()).into())
 }
 
-fn random_behind(prefix: &str) -> Secret {
-    let mut bytes = [0; 32];
-    OsRng.try_fill_bytes(&mut bytes).expect("the operating system has randomness; without it no login is safe");
-    Secret::new(format!("{prefix}{}", URL_SAFE_NO_PAD.encode(bytes)))
+/// A new token, and its hash.
+pub(super) fn random(prefix: &str) -> Result<(Secret, SecretHash), AuthError> {
+    let token = random_behind(prefix)?;
+    let hash = token_hash(token.expose()).ok_or_else(|| AuthError::Fault("a new token has no hash".to_owned()))?;
+    Ok((token, hash))
 }
 
-/// The name of a session token in the store; `None` where it does not have the form of one.
+fn random_behind(prefix: &str) -> Result<Secret, AuthError> {
+    let mut bytes = [0; 32];
+    OsRng.try_fill_bytes(&mut bytes).map_err(|_| AuthError::Fault("no randomness".to_owned()))?;
+    Ok(Secret::new(format!("{prefix}{}", URL_SAFE_NO_PAD.encode(bytes))))
+}
+
+/// The name of a token of ours in the store; `None` where it does not have the form of one.
 ///
 /// A plain hash is enough: what is hashed is random, so there is nothing to guess.
-pub fn token_hash(token: &str) -> Option<[u8; 32]> {
-    (token.len() == LENGTH && token.starts_with(TOKEN_PREFIX)).then(|| Sha256::digest(token.as_bytes()).into())
+pub fn token_hash(token: &str) -> Option<SecretHash> {
+    let ours = token.starts_with(TOKEN_PREFIX) || token.starts_with(ACCESS_PREFIX);
+    (token.len() == LENGTH && ours).then(|| Sha256::digest(token.as_bytes()).into())
 }
 
 /// The token that a page must send in `X-CSRF-Token` with the cookie: derived from the session token, so that there is
@@ -65,7 +77,8 @@ mod tests {
 
     #[test]
     fn tokens_differ_and_have_their_form() {
-        let (a, b) = (random(), random());
+        let make = || random(TOKEN_PREFIX).expect("made").0;
+        let (a, b) = (make(), make());
         assert_ne!(a.expose(), b.expose());
         assert_ne!(token_hash(a.expose()), token_hash(b.expose()));
         assert!(token_hash(a.expose()).is_some());
@@ -76,7 +89,8 @@ mod tests {
 
     #[test]
     fn a_csrf_token_belongs_to_one_session_token() {
-        let (a, b) = (random(), random());
+        let make = || random(TOKEN_PREFIX).expect("made").0;
+        let (a, b) = (make(), make());
         assert!(csrf_matches(a.expose(), &csrf_token(a.expose())));
         assert!(!csrf_matches(a.expose(), &csrf_token(b.expose())));
         assert!(!csrf_matches(a.expose(), ""));

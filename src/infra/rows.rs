@@ -2,10 +2,12 @@
 
 use std::time::{SystemTime, UNIX_EPOCH};
 
+use crate::domain::revoked::Revoked;
+use crate::domain::scopes::{Grant, Scopes};
 use crate::entry::{Body, Data, Entry, Mentions, Message, RoomPatch};
 use crate::ids::{MessageId, Millis, RoomId, Seq, UserId};
 use crate::infra::codes;
-use crate::ports::StoreError;
+use crate::ports::{SecretHash, StoreError};
 
 /// The columns of an entry, in the stores' types. Which are set depends on the kind.
 #[derive(Debug, Default)]
@@ -83,6 +85,49 @@ pub fn user_id(text: &str) -> Result<UserId, StoreError> {
 /// A fault where the stored text is no id.
 pub fn room_id(text: &str) -> Result<RoomId, StoreError> {
     RoomId::parse(text).map_err(|rule| StoreError::Fault(format!("a stored room id breaks its rule: {rule}")))
+}
+
+/// What an access token is good for; `None`: it is a login.
+///
+/// # Errors
+/// A fault where the stored text is no id.
+pub fn grant(scopes: Option<i16>, room: Option<&str>) -> Result<Option<Grant>, StoreError> {
+    let Some(bits) = scopes else { return Ok(None) };
+    let room = room.map(RoomId::parse).transpose();
+    let room = room.map_err(|rule| StoreError::Fault(format!("a stored room id breaks its rule: {rule}")))?;
+    Ok(Some(Grant { scopes: Scopes::from_bits(bits), room }))
+}
+
+/// # Errors
+/// A fault where the stored bytes are no hash.
+pub fn secret_hash(bytes: &[u8]) -> Result<SecretHash, StoreError> {
+    bytes.try_into().map_err(|_| StoreError::Fault("a stored hash has another length".to_owned()))
+}
+
+/// What was revoked, as the stores have it: a hash, or JSON.
+///
+/// # Errors
+/// A fault where it can't be written as JSON.
+pub fn revoked_in(revoked: &Revoked) -> Result<(Option<&SecretHash>, Option<String>), StoreError> {
+    match revoked {
+        Revoked::Login(hash) => Ok((Some(hash), None)),
+        Revoked::User { .. } | Revoked::Known(_) => {
+            let what = serde_json::to_string(revoked).map_err(|error| StoreError::Fault(error.to_string()))?;
+            Ok((None, Some(what)))
+        }
+    }
+}
+
+/// The way back; `None` where it is something that this release does not know.
+///
+/// # Errors
+/// A fault where the stored bytes are no hash.
+pub fn revoked_out(hash: Option<&[u8]>, what: Option<&str>) -> Result<Option<Revoked>, StoreError> {
+    match (hash, what) {
+        (Some(hash), _) => Ok(Some(Revoked::Login(secret_hash(hash)?))),
+        (None, Some(what)) => Ok(serde_json::from_str(what).ok()),
+        (None, None) => Ok(None),
+    }
 }
 
 impl EntryRow {

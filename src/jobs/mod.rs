@@ -8,6 +8,8 @@ mod expiry;
 
 pub mod indexer;
 
+pub mod credentials;
+
 use std::sync::Arc;
 use std::time::Duration;
 

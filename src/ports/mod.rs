@@ -7,6 +7,7 @@
 //! acknowledged it never forgets. The bus may lose, and after a reconnect repeat, anything; nothing durable depends on it.
 
 mod bus;
+mod credentials;
 mod expiry;
 mod history;
 mod invitations;
@@ -22,6 +23,10 @@ use serde::{Deserialize, Serialize};
 use utoipa::ToSchema;
 
 pub use self::bus::{BusError, BusEvent, ClusterBus, ClusterView, NodeRecord, NodeState};
+pub use self::credentials::{
+    Credential, CredentialId, CredentialStore, Device, Keep, Kind, Login, NEVER, NewCredential, Revocations, RevokedAt,
+    SecretHash,
+};
 pub use self::expiry::ExpiryStore;
 pub use self::history::{HistoryStore, Thread};
 pub use self::invitations::{Invitation, InvitationStore, Invited};
@@ -31,7 +36,7 @@ pub use self::pins::{Pin, PinStore, Pinned};
 pub use self::search::{Match, Matches, Search, SearchStore, Swept};
 pub use crate::domain::append::{AppendItem, Change, Outcome};
 use crate::entry::{Entry, Role, Room};
-use crate::ids::{Epoch, Millis, RoomId, Seq, UserId};
+use crate::ids::{Epoch, RoomId, Seq, UserId};
 
 /// Why the store did not do it.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
@@ -119,14 +124,6 @@ pub enum AccountKind {
     Jwt,
 }
 
-/// A login's result; `secret_hash` is SHA-256 of the token, the token itself is never stored.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Login {
-    pub user: User,
-    /// Unix milliseconds.
-    pub expires_at: Millis,
-}
-
 /// A room in somebody's list.
 #[derive(Clone, Debug)]
 pub struct MyRoom {
@@ -153,7 +150,17 @@ pub enum Created {
 /// whole. All return [`StoreError::Unavailable`] where the outcome is unknown.
 #[async_trait]
 pub trait MessageStore:
-    ExpiryStore + HistoryStore + InvitationStore + JobStore + PastStore + PinStore + SearchStore + Send + Sync + 'static
+    CredentialStore
+    + ExpiryStore
+    + HistoryStore
+    + InvitationStore
+    + JobStore
+    + PastStore
+    + PinStore
+    + SearchStore
+    + Send
+    + Sync
+    + 'static
 {
     /// Brings the schema to this release's version, under a lock that other nodes respect. Gives the names of the
     /// migrations that were run.
@@ -223,12 +230,4 @@ pub trait MessageStore:
 
     /// False where there is no such user.
     async fn rename_user(&self, user: &UserId, name: &str) -> Result<bool, StoreError>;
-
-    async fn create_login(&self, secret_hash: &[u8; 32], user: &UserId, expires_at: Millis) -> Result<(), StoreError>;
-
-    /// `None`: unknown, revoked or expired at `now`.
-    async fn login(&self, secret_hash: &[u8; 32], now: Millis) -> Result<Option<Login>, StoreError>;
-
-    /// False where it was not there.
-    async fn revoke_login(&self, secret_hash: &[u8; 32]) -> Result<bool, StoreError>;
 }

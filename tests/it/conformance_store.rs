@@ -3,6 +3,7 @@
 mod accounts;
 mod changes;
 mod crash;
+mod credentials;
 mod expiry;
 mod fencing;
 mod history;

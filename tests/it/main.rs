@@ -10,6 +10,7 @@ mod conformance_bus;
 mod conformance_store;
 mod contract_admin;
 mod contract_chat;
+mod contract_credentials;
 mod contract_frames;
 mod contract_hello;
 mod contract_hostile;

@@ -7,6 +7,7 @@ use std::path::PathBuf;
 use bytes::Bytes;
 use roundtable::actors::envelope::{Envelope, Frame, PeerMessage};
 use roundtable::domain::command::{Caller, Command, Hint, Reply, Signal};
+use roundtable::domain::revoked::{Ending, Revoked};
 use roundtable::ids::{MessageId, NodeId, RoomId, UserId};
 use roundtable::protocol::{self, Encoding};
 use roundtable::refusal::Refusal;
@@ -141,7 +142,10 @@ fn seeds_of_the_bus() {
     }
     .encode();
     let mut seeds: Vec<_> = envelopes.iter().map(|(name, bytes)| (format!("good-{name}"), bytes.to_vec())).collect();
-    seeds.push(("good-revoke".to_owned(), Envelope::Revoke([7; 32]).encode().to_vec()));
+    let everything = Revoked::User { user: user("dave"), but: Some([8; 32]), ending: Ending::SignIn };
+    for (name, revoked) in [("good-revoke", Revoked::Login([7; 32])), ("good-revoke-user", everything)] {
+        seeds.push((name.to_owned(), Envelope::Revoked(revoked).encode().to_vec()));
+    }
     seeds.push(("bad-cut".to_owned(), frame[..frame.len() / 2].to_vec()));
     seeds.push(("bad-length".to_owned(), b"\x94\xa3n-1\x07\x08\xdd\xff\xff\xff\xff".to_vec()));
     seeds.push(("bad-empty".to_owned(), Vec::new()));

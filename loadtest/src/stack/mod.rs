@@ -140,6 +140,7 @@ impl Stack {
         set("AUTH__JWT__SECRET", self.secret.clone());
         set("LIMITS__MESSAGES_PER_MINUTE", "0".into());
         set("LIMITS__HTTP_PER_MINUTE", "0".into());
+        set("LIMITS__HTTP_PER_USER_MINUTE", "0".into());
         set("LOG__LEVEL", "warn".into());
         let mut postgres_proxy = None;
         match &self.postgres {

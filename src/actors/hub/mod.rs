@@ -284,7 +284,7 @@ impl Hub {
             ToHub::Hint { room, hint } => self.hint(&room, hint),
             ToHub::Evict { room, user, why } => self.evict(&room, user.as_ref(), why),
             ToHub::Release { room, token, reply } => self.release(&room, token, &reply),
-            ToHub::Revoke { secret_hash } => self.revoke(&secret_hash),
+            ToHub::Revoked { revoked, ago_ms } => self.revoked(&revoked, ago_ms),
             ToHub::Drain { over_ms } => self.drain(Duration::from_millis(over_ms)),
         }
     }

@@ -9,12 +9,15 @@ use super::{HEARTBEAT_S, Hub};
 use crate::actors::frame::{self, Closing};
 use crate::actors::outbox;
 use crate::actors::session::core::{Asked, Phase, SECOND, SIGNALS, SessionCore, Tick};
+use crate::domain::revoked::{Ending, Revoked};
 use crate::ids::Millis;
 use crate::protocol::ServerFrame;
 use crate::refusal::Refusal;
 
 /// Seconds within which `hello` must come.
 const HELLO_S: Tick = 10;
+/// How often a live session says that its login is in use.
+const SEEN_EVERY: Tick = 300 * SECOND;
 /// Milliseconds before the end of credentials at which it is announced.
 const EXPIRY_NOTICE_MS: Millis = 60_000;
 
@@ -64,7 +67,7 @@ impl Hub {
             return;
         }
         match session.phase {
-            Phase::Open => core.release(),
+            Phase::Open(_) => core.release(),
             _ if now.saturating_sub(session.opened) >= HELLO_S * SECOND => {
                 core.close(Closing::UNAUTHENTICATED);
                 return;
@@ -85,6 +88,12 @@ impl Hub {
         }
         if now >= session.next_ping {
             session.next_ping = now + HEARTBEAT_S * SECOND;
+            // Every few minutes, without a clock of its own: where a heartbeat steps over the mark.
+            if now / SEEN_EVERY != now.saturating_sub(HEARTBEAT_S * SECOND) / SEEN_EVERY
+                && let Some(login) = session.login.as_deref()
+            {
+                self.context.auth.in_use(*login);
+            }
             // While bytes wait it is the reader's progress that shows whether it lives; its pongs may be unread, too.
             if core.outbox.waiting_bytes() == 0 && !core.is_held() {
                 if session.pings_unanswered >= 2 {
@@ -137,13 +146,32 @@ impl Hub {
         self.sweep_readmissions(&mut state);
     }
 
-    /// Closes the sessions of a login that was revoked.
-    pub(super) fn revoke(&self, secret_hash: &[u8; 32]) {
-        self.context.auth.forget(secret_hash);
+    /// Closes the sessions that stand on what was revoked; `ago_ms`: how long ago that was.
+    pub(super) fn revoked(&self, revoked: &Revoked, ago_ms: u64) {
+        self.context.auth.forget(revoked);
+        // Who was told to sign in again, and has, is not told twice.
+        let then = self.now().saturating_sub(u32::try_from(ago_ms.div_ceil(100)).unwrap_or(Tick::MAX));
         let state = self.state.borrow();
         for (_, core) in &state.sessions {
-            if core.state.borrow().login.as_deref() == Some(secret_hash) {
-                core.close(Closing::REVOKED);
+            let session = core.state.borrow();
+            let (user, login) = match &session.phase {
+                // Let in by its upgrade, not greeted yet.
+                Phase::New(Some(identity)) => (Some(&identity.user.id), identity.login.as_ref()),
+                _ => (core.caller().map(|caller| &caller.user), session.login.as_deref()),
+            };
+            match revoked {
+                Revoked::Login(hash) if login == Some(hash) => core.close(Closing::REVOKED),
+                Revoked::Login(_) | Revoked::Known(_) => {}
+                Revoked::User { user: whose, but, ending } => {
+                    if user != Some(whose) || but.is_some() && login == but.as_ref() {
+                        continue;
+                    }
+                    match ending {
+                        Ending::Revoked => core.close(Closing::REVOKED),
+                        Ending::SignIn if session.opened <= then => core.close(Closing::DISCONNECTED),
+                        Ending::SignIn => {}
+                    }
+                }
             }
         }
     }

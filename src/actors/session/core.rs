@@ -16,6 +16,7 @@ use crate::actors::outbox::Outbox;
 use crate::auth::Identity;
 use crate::domain::command::Caller;
 use crate::domain::cursor::Wish;
+use crate::domain::scopes::Grant;
 use crate::ids::{MessageId, Millis, RoomId};
 use crate::ports::Range;
 
@@ -47,7 +48,8 @@ pub enum Phase {
     New(Option<Box<Identity>>),
     /// The token of `hello` is being checked.
     Checking,
-    Open,
+    /// With what an access token is good for; `None`: everything.
+    Open(Option<Box<Grant>>),
 }
 
 pub struct SessionState {
@@ -178,16 +180,16 @@ impl SessionCore {
         let caller = Caller { user: identity.user.id.clone(), admin: identity.admin };
         if self.caller.set(caller).is_ok() {
             self.renewed(identity);
-            self.state.borrow_mut().phase = Phase::Open;
         }
     }
 
-    /// Takes the end of new credentials.
+    /// Takes new credentials: their end, and what they are good for.
     pub fn renewed(&self, identity: &Identity) {
         let mut state = self.state.borrow_mut();
         state.expires_at = identity.expires_at;
         state.expiry_noticed = false;
         state.login = identity.login.map(Box::new);
+        state.phase = Phase::Open(identity.grant.clone());
     }
 
     /// Stops handling frames until [`SessionCore::release`].

@@ -10,6 +10,7 @@ pub mod core;
 mod pages;
 pub mod rates;
 mod requests;
+mod scopes;
 
 use std::pin::Pin;
 use std::rc::Rc;
@@ -24,7 +25,7 @@ use futures_util::Stream;
 use self::core::{Phase, SessionCore};
 use crate::actors::frame::{self, Closing};
 use crate::actors::hub::{HEARTBEAT_S, Hub, unix_ms};
-use crate::auth::Identity;
+use crate::auth::{AuthError, Identity};
 use crate::limits::{DATA_BYTES, TEXT_CHARS};
 use crate::protocol::{self, Encoding, Request, ServerFrame, WelcomeLimits};
 use crate::refusal::Refusal;
@@ -51,7 +52,7 @@ impl Session {
 
     fn frame(&self, bytes: &[u8]) {
         let decoded = protocol::decode(self.core.wire.encoding, bytes);
-        let is_open = matches!(self.core.state.borrow().phase, Phase::Open);
+        let is_open = matches!(self.core.state.borrow().phase, Phase::Open(_));
         match decoded {
             Ok(frame) if is_open => self.request(frame.reference, frame.request),
             Ok(frame) => match frame.request {
@@ -75,23 +76,32 @@ impl Session {
     fn hello(&self, reference: Option<u64>, token: Option<String>) {
         let by_upgrade = match std::mem::replace(&mut self.core.state.borrow_mut().phase, Phase::Checking) {
             Phase::New(identity) => identity,
-            Phase::Checking | Phase::Open => None,
+            Phase::Checking | Phase::Open(_) => None,
         };
         match (token, by_upgrade) {
-            (Some(token), _) => self.check(reference, token),
-            (None, Some(identity)) => welcome(&self.hub, &self.core, reference, &identity),
+            (Some(token), _) => {
+                let hub = Rc::clone(&self.hub);
+                self.check(reference, async move { hub.context().auth.authenticate(&token).await });
+            }
+            (None, Some(identity)) if self.hub.context().auth.is_current(&identity) => {
+                welcome(&self.hub, &self.core, reference, &identity);
+            }
+            (None, Some(identity)) => {
+                let hub = Rc::clone(&self.hub);
+                self.check(reference, async move { hub.context().auth.again(&identity).await });
+            }
             (None, None) => {
                 self.turn_away(reference, Refusal::unauthenticated("neither hello nor the upgrade had credentials"))
             }
         }
     }
 
-    /// Checks the token of a hello; frames behind it wait.
-    fn check(&self, reference: Option<u64>, token: String) {
+    /// Checks the credentials of a hello; frames behind it wait.
+    fn check(&self, reference: Option<u64>, found: impl Future<Output = Result<Identity, AuthError>> + 'static) {
         self.core.hold();
         let (core, hub) = (Rc::clone(&self.core), Rc::clone(&self.hub));
         actix_rt::spawn(async move {
-            match hub.context().auth.authenticate(&token).await {
+            match found.await {
                 Ok(identity) => welcome(&hub, &core, reference, &identity),
                 Err(refusal) => {
                     let refusal = Refusal::from(refusal);

@@ -3,7 +3,8 @@
 use std::rc::Rc;
 
 use super::Session;
-use super::core::{Asked, SessionCore};
+use super::core::{Asked, Phase, SessionCore};
+use super::scopes::need;
 use crate::actors::frame::Closing;
 use crate::actors::hub::{Hub, unix_ms};
 use crate::domain::command::{Command, Signal};
@@ -18,6 +19,9 @@ const WINDOW_RETRY_MS: u64 = 100;
 
 impl Session {
     pub(super) fn request(&self, reference: Option<u64>, request: Request) {
+        if let Err(refusal) = self.allows(&request) {
+            return self.refuse(reference, refusal);
+        }
         match request {
             Request::Hello { .. } => return self.core.close(Closing::SECOND_HELLO),
             Request::Ping => return self.hub.send(&self.core, &ServerFrame::Pong { at: unix_ms() }, reference),
@@ -54,6 +58,13 @@ impl Session {
                 };
                 self.ask(reference, &room, Command::Admit { subscribe: false }, Asked::History { range, limit });
             }
+        }
+    }
+
+    fn allows(&self, request: &Request) -> Result<(), Refusal> {
+        match &self.core.state.borrow().phase {
+            Phase::Open(Some(grant)) => grant.allows(need(request)),
+            _ => Ok(()),
         }
     }
 

@@ -6,18 +6,20 @@
 
 use actix_web::http::header;
 use actix_web::web::Data;
-use actix_web::{HttpRequest, HttpResponse};
+use actix_web::{HttpRequest, HttpResponse, HttpResponseBuilder};
 use serde::Serialize;
 use utoipa::ToSchema;
 
-use super::credentials::{SignedIn, no_cookie, session_cookie};
+use super::credentials::{DEVICE_COOKIE, SignedIn, device_cookie, no_cookie, session_cookie};
+use super::sessions::end_logins;
 use super::{Api, Client};
-use crate::auth::{AuthError, csrf_token};
+use crate::auth::{AuthError, By, LoggedIn, csrf_token, guessable};
+use crate::domain::revoked::Revoked;
 use crate::entry::rfc3339;
 use crate::http::problem::Answer;
 use crate::http::query::Fields;
-use crate::ids::UserId;
-use crate::ports::{Created, User};
+use crate::ids::{RoomId, UserId};
+use crate::ports::{Created, Device, User};
 use crate::protocol::{schemas, text};
 use crate::refusal::Refusal;
 
@@ -37,6 +39,12 @@ pub struct Me {
     /// When the credentials end; null: never.
     #[schema(schema_with = nullable_at)]
     expires_at: Option<String>,
+    /// How they came: by `login`, `token` or `jwt`.
+    by: By,
+    /// What they may be used for.
+    scopes: Vec<&'static str>,
+    /// The one room that they are for; null: all.
+    room: Option<RoomId>,
 }
 
 /// A record after it was changed.
@@ -58,48 +66,87 @@ fn check_origin(api: &Api, request: &HttpRequest) -> Result<(), Refusal> {
     api.shared.origins.check(request.headers(), host)
 }
 
+/// Longest name of a client that is kept, characters.
+const CLIENT_CHARS: usize = 200;
+
+/// What is kept of where a login came from.
+fn device(request: &HttpRequest) -> Device {
+    let client = request.headers().get(header::USER_AGENT).map(|value| {
+        let text = String::from_utf8_lossy(value.as_bytes());
+        text.chars().filter(|c| !c.is_control()).take(CLIENT_CHARS).collect()
+    });
+    Device { client, address: Some(Client::of(request).address.to_string()) }
+}
+
+/// A new password of `user`; `field` names it in refusals.
+fn new_password(fields: &Fields, field: &str, user: &UserId) -> Result<String, Refusal> {
+    let password = text::password(&fields.required::<String>(field)?).map_err(|refusal| {
+        let rule = refusal.message.trim_start_matches("password: ");
+        Refusal::bad_request(format!("{field}: {rule}"))
+    })?;
+    guessable::check(field, user, &password)?;
+    Ok(password)
+}
+
 pub async fn register(api: Data<Api>, request: HttpRequest, fields: Fields) -> Answer {
     check_origin(&api, &request)?;
     let id: UserId = fields.required("user")?;
     let name = fields.text("name", text::name)?;
-    let password = text::password(&fields.required::<String>("password")?)?;
+    let password = new_password(&fields, "password", &id)?;
     let hash = api.auth().hash_password(password).await.map_err(Refusal::from)?;
     let user = User { id, name };
     if api.store().create_account(&user, &hash).await? == Created::Taken {
         return Err(Refusal::conflict("user: this id is taken").into());
     }
-    session(&api, &request, user, HttpResponse::Created()).await
+    let device = api.auth().device_of(&user.id, &hash).map_err(Refusal::from)?;
+    session(&api, &request, user, &device, HttpResponse::Created()).await
 }
 
 pub async fn login(api: Data<Api>, request: HttpRequest, fields: Fields) -> Answer {
     check_origin(&api, &request)?;
     let id: UserId = fields.required("user")?;
     let password = fields.required::<String>("password")?;
-    let user = match api.auth().check_password(&id, &password).await {
-        Ok(user) => user,
-        Err(error) => {
-            if matches!(error, AuthError::Unauthenticated(_)) {
-                api.hub.context().metrics.logins_failed.inc();
-            }
-            return Err(Refusal::from(error).into());
-        }
-    };
-    session(&api, &request, user, HttpResponse::Ok()).await
+    let known = check_password(&api, &request, &id, &password).await.map_err(Refusal::from)?;
+    session(&api, &request, known.user, &known.device, HttpResponse::Ok()).await
+}
+
+async fn check_password(
+    api: &Api,
+    request: &HttpRequest,
+    user: &UserId,
+    password: &str,
+) -> Result<LoggedIn, AuthError> {
+    let device = request.cookie(DEVICE_COOKIE);
+    let device = device.as_ref().map(|cookie| cookie.value());
+    let checked = api.auth().check_password(user, password, Client::of(request).address, device).await;
+    if matches!(checked, Err(AuthError::Unauthenticated(_) | AuthError::Throttled(_))) {
+        api.hub.context().metrics.logins_failed.inc();
+    }
+    checked
 }
 
 /// Makes a login and gives it to the client, as token and as cookie.
-async fn session(api: &Api, request: &HttpRequest, user: User, mut answer: actix_web::HttpResponseBuilder) -> Answer {
-    let issued = api.auth().issue(&user.id).await.map_err(Refusal::from)?;
-    let token = issued.token.expose();
-    answer.cookie(session_cookie(token, api.shared.session_s, Client::of(request).https));
+async fn session(
+    api: &Api,
+    request: &HttpRequest,
+    user: User,
+    known_by: &str,
+    mut answer: HttpResponseBuilder,
+) -> Answer {
+    let issued = api.auth().issue(&user.id, device(request)).await.map_err(Refusal::from)?;
+    for hash in issued.ended {
+        api.revoked(Revoked::Login(hash));
+    }
+    let (token, https) = (issued.token.expose(), Client::of(request).https);
+    answer.cookie(session_cookie(token, api.shared.session_s, https)).cookie(device_cookie(known_by, https));
     Ok(answer.json(Session { token: token.to_owned(), user }))
 }
 
-/// Ends this login everywhere. A JWT has no login to end: it is good until it expires.
+/// Ends this login (or access token) everywhere. A JWT has no login to end: it is good until it expires.
 pub async fn logout(api: Data<Api>, request: HttpRequest, who: SignedIn) -> Answer {
     if let Some(hash) = who.identity.login {
-        api.auth().revoke(&hash).await.map_err(Refusal::from)?;
-        (api.shared.revoke)(hash);
+        api.store().revoke_login(&hash).await?;
+        api.revoked(Revoked::Login(hash));
     }
     Ok(HttpResponse::NoContent().cookie(no_cookie(Client::of(&request).https)).finish())
 }
@@ -107,8 +154,15 @@ pub async fn logout(api: Data<Api>, request: HttpRequest, who: SignedIn) -> Answ
 pub async fn me(api: Data<Api>, who: SignedIn) -> Answer {
     // What the credentials say of the name may be a little old.
     let user = api.store().user(&who.caller.user).await?.ok_or_else(gone)?;
-    let expires_at = who.identity.expires_at.map(rfc3339);
-    Ok(HttpResponse::Ok().json(Me { user, csrf_token: csrf_token(&who.token), expires_at }))
+    let identity = &who.identity;
+    Ok(HttpResponse::Ok().json(Me {
+        user,
+        csrf_token: csrf_token(&who.token),
+        expires_at: identity.expires_at.map(rfc3339),
+        by: identity.by,
+        scopes: identity.scopes().names(),
+        room: identity.grant.as_ref().and_then(|grant| grant.room.clone()),
+    }))
 }
 
 fn gone() -> Refusal {
@@ -120,9 +174,25 @@ pub async fn rename(api: Data<Api>, who: SignedIn, fields: Fields) -> Answer {
     if !api.store().rename_user(&who.caller.user, &name).await? {
         return Err(gone().into());
     }
-    api.auth().forget_user(&who.caller.user);
-    if let Some(hash) = &who.identity.login {
-        api.auth().forget(hash);
-    }
+    api.revoked(Revoked::Known(who.caller.user.clone()));
     Ok(HttpResponse::Ok().json(Renamed { user: User { id: who.caller.user, name: Some(name) } }))
+}
+
+/// A new password for whoever knows the old one; all other logins end.
+pub async fn change_password(api: Data<Api>, request: HttpRequest, who: SignedIn, fields: Fields) -> Answer {
+    if let Some(rate) = &api.shared.rates.logins {
+        rate.check(Client::of(&request).address)?;
+    }
+    let user = &who.caller.user;
+    let old = fields.required::<String>("old")?;
+    let new = new_password(&fields, "new", user)?;
+    // Not 401: the credentials of the call are good.
+    let wrong = |error| match error {
+        AuthError::Unauthenticated(_) => Refusal::forbidden("old: is not the password of this account"),
+        error => Refusal::from(error),
+    };
+    let known = check_password(&api, &request, user, &old).await.map_err(wrong)?;
+    let device = api.auth().change_password(&known, new).await.map_err(wrong)?;
+    end_logins(&api, &who).await?;
+    Ok(HttpResponse::NoContent().cookie(device_cookie(&device, Client::of(&request).https)).finish())
 }

@@ -12,12 +12,13 @@ use actix_web::http::header::{self, HeaderMap};
 use actix_web::web::Data;
 use actix_web::{FromRequest, HttpRequest};
 
-use super::Api;
+use super::{Api, scopes};
 use crate::auth::{Identity, csrf_matches};
 use crate::domain::command::Caller;
 use crate::http::problem::Problem;
 use crate::http::security::CSRF_HEADER;
 use crate::http::socket::handshake::COOKIE;
+use crate::ids::RoomId;
 use crate::refusal::Refusal;
 
 /// A caller whose credentials were found good.
@@ -26,6 +27,14 @@ pub struct SignedIn {
     pub identity: Identity,
     /// As it was sent.
     pub token: String,
+}
+
+impl SignedIn {
+    /// # Errors
+    /// `forbidden` for anybody but an administrator.
+    pub fn must_be_admin(&self) -> Result<(), Refusal> {
+        if self.caller.admin { Ok(()) } else { Err(Refusal::forbidden("only for administrators of the server")) }
+    }
 }
 
 impl FromRequest for SignedIn {
@@ -38,6 +47,11 @@ impl FromRequest for SignedIn {
             let api = request.app_data::<Data<Api>>().ok_or_else(|| super::fault(&"the API's state is missing"))?;
             let (token, by_cookie) = token(&request)?;
             let identity = api.auth().authenticate(&token).await.map_err(Refusal::from)?;
+            if let Some(rate) = &api.shared.rates.users {
+                rate.take(identity.user.id.clone())?;
+            }
+            let room = request.match_info().get("room").and_then(|room| RoomId::parse(room).ok());
+            identity.allows(scopes::need(&request, room.as_ref()))?;
             if by_cookie && !request.method().is_safe() {
                 check_csrf(request.headers(), &token)?;
             }
@@ -85,6 +99,22 @@ pub fn session_cookie(token: &str, seconds: i64, https: bool) -> Cookie<'_> {
         .same_site(SameSite::Lax)
         .secure(https)
         .max_age(CookieDuration::seconds(seconds))
+        .finish()
+}
+
+/// The cookie of a device that has logged in before ([`crate::auth::LoggedIn`]).
+pub const DEVICE_COOKIE: &str = "roundtable_device";
+/// As long as browsers keep one.
+const DEVICE_DAYS: i64 = 400;
+
+/// The cookie by which a device is known again at the next login.
+pub fn device_cookie(value: &str, https: bool) -> Cookie<'_> {
+    Cookie::build(DEVICE_COOKIE, value)
+        .path("/api/v1")
+        .http_only(true)
+        .same_site(SameSite::Strict)
+        .secure(https)
+        .max_age(CookieDuration::days(DEVICE_DAYS))
         .finish()
 }
 

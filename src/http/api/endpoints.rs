@@ -7,11 +7,14 @@ use actix_web::web::to;
 use utoipa::openapi::schema::{OneOfBuilder, Schema};
 
 use super::endpoint::{self, Endpoint, delete, get, optional, patch, post, put, required};
-use super::{account, invitations, members, messages, pins, rooms, search};
+use super::{account, admin, invitations, members, messages, pins, rooms, search, sessions};
+use crate::domain::scopes::Scope;
 use crate::entry::{Data, Role};
 use crate::ids::{MessageId, RoomId, UserId};
 use crate::limits::{PAGE_MAX, WIRE_INTEGER_MAX};
-use crate::protocol::schemas::{at, boolean, integer, message_text, name, password, reference, seq, text, topic, word};
+use crate::protocol::schemas::{
+    at, boolean, integer, list_of, message_text, name, password, reference, seq, text, topic, word,
+};
 
 /// All of them; more special paths before more general ones.
 pub fn endpoints() -> Vec<Endpoint> {
@@ -21,6 +24,7 @@ pub fn endpoints() -> Vec<Endpoint> {
     all.extend(of_invitations());
     all.extend(of_messages());
     all.extend(of_pins());
+    all.extend(of_admins());
     all.push(
         get("/search", || to(search::search), "Messages that say something, best first, as plain text")
             .query([required("q", text(1..=200)), optional("room", reference::<RoomId>())])
@@ -57,12 +61,39 @@ fn accounts() -> Vec<Endpoint> {
         patch("/me", || to(account::rename), "Changes one's own record")
             .takes([required("name", name())])
             .gives::<account::Renamed>(200, "As it is now"),
+        post("/me/password", || to(account::change_password), "A new password; all other logins end")
+            .takes([required("old", text(0..=10_000)), required("new", password())])
+            .gives_nothing("Changed"),
+        get("/me/sessions", || to(sessions::sessions), "One's own logins").gives_page_of::<sessions::Session>("A page"),
+        delete("/me/sessions", || to(sessions::end_others), "Ends all logins but the one that asks")
+            .gives_nothing("Ended"),
+        delete("/me/sessions/{id}", || to(sessions::end_session), "Ends a login").gives_nothing("Ended"),
+        get("/me/tokens", || to(sessions::tokens), "One's own access tokens, without their secrets")
+            .gives_page_of::<sessions::Token>("A page"),
+        post("/me/tokens", || to(sessions::make_token), "Makes an access token; it is shown once")
+            .takes([
+                required("name", name()),
+                required("scopes", list_of(word(Scope::ALL.map(Scope::as_str)))),
+                optional("expires_in_s", integer(1..=sessions::TOKEN_SECONDS)),
+                optional("room", reference::<RoomId>()),
+            ])
+            .gives::<sessions::NewToken>(201, "Made")
+            .refuses([404, 409]),
+        delete("/me/tokens/{id}", || to(sessions::end_token), "Ends an access token").gives_nothing("Ended"),
         get("/me/rooms", || to(rooms::mine), "One's own rooms").gives_page_of::<rooms::Mine>("A page, by id"),
         post("/direct", || to(rooms::direct), "The room of oneself and another, made when it is first asked for")
             .takes([required("user", reference::<UserId>())])
             .gives::<rooms::Shown>(200, "It was there")
             .gives::<rooms::Shown>(201, "It was made")
             .refuses([404, 409]),
+    ]
+}
+
+fn of_admins() -> Vec<Endpoint> {
+    vec![
+        post("/admin/users/{user}/disconnect", || to(admin::disconnect), "Closes every session of a user")
+            .takes([optional("revoke", boolean())])
+            .gives_nothing("Closed"),
     ]
 }
 

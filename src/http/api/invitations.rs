@@ -64,8 +64,8 @@ pub async fn invite(api: Data<Api>, who: SignedIn, request: HttpRequest, fields:
     let uses_left = fields.integer("uses", USES)?.and_then(|uses| u32::try_from(uses).ok());
     let made_by = who.caller.user.clone();
     api.permit(&room, who.caller, Act::Invite).await?;
-    let (now, token) = (now_ms(), invitation_token());
-    let hash = invitation_hash(token.expose()).ok_or_else(Refusal::no_such_invitation)?;
+    let now = now_ms();
+    let (token, hash) = invitation_token().map_err(Refusal::from)?;
     let expires_at = now + i64::try_from(lasts_s * 1_000).unwrap_or(i64::MAX / 2);
     let id = format!("{:016x}", rand::random::<u64>());
     let invitation = ports::Invitation { id, made_by, made_at: now, expires_at, uses_left };

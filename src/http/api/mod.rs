@@ -14,6 +14,7 @@ use actix_web::{HttpMessage, HttpRequest, HttpResponse};
 use ipnet::IpNet;
 
 mod account;
+mod admin;
 mod credentials;
 mod endpoint;
 mod endpoints;
@@ -23,31 +24,34 @@ mod messages;
 mod paging;
 mod pins;
 mod rooms;
+mod scopes;
 mod search;
+mod sessions;
 
 use super::client_address::client_ip;
-use super::limits::AddressRates;
+use super::limits::Rates;
 use super::problem::{Problem, fault, not_allowed};
 use super::{query, security};
-use crate::actors::hub::Hub;
+use crate::actors::hub::{Hub, unix_ms};
 use crate::actors::room::now_ms;
 use crate::auth::Authenticator;
 use crate::config::Config;
 use crate::domain::acts::{self, Act};
 use crate::domain::command::{Caller, Command, Reply};
+use crate::domain::revoked::Revoked;
 use crate::entry::{Role, Room};
 use crate::ids::{RoomId, Seq, UserId};
 use crate::limits::WIRE_INTEGER_MAX;
-use crate::ports::MessageStore;
+use crate::ports::{MessageStore, StoreError};
 use crate::refusal::Refusal;
 
-/// Tells every node that a login was revoked, by the hash of its token: its sessions close with 4003, and nobody takes
-/// it as known any more.
-pub type RevokePort = Arc<dyn Fn([u8; 32]) + Send + Sync>;
+/// Tells every node that something was revoked: the sessions that stand on it close, and nobody takes it as known any
+/// more.
+pub type RevokePort = Arc<dyn Fn(Revoked) + Send + Sync>;
 
 /// What the API of all worker threads shares, besides what their hubs have.
 pub struct Shared {
-    rates: AddressRates,
+    rates: Rates,
     origins: security::Origins,
     /// `server.trusted_proxies`.
     proxies: Vec<IpNet>,
@@ -62,7 +66,7 @@ impl Shared {
     pub fn new(config: &Config, revoke: RevokePort) -> Arc<Self> {
         let (server, limits) = (&config.server, &config.limits);
         Arc::new(Self {
-            rates: AddressRates::new(limits.http_per_minute, limits.logins_per_minute),
+            rates: Rates::new(limits),
             origins: security::Origins::new(server.allowed_origins.iter().map(|origin| origin.as_str().to_owned())),
             proxies: server.trusted_proxies.iter().map(|network| network.0).collect(),
             hsts: server.hsts,
@@ -92,6 +96,19 @@ impl Api {
 
     fn auth(&self) -> &Authenticator {
         &self.hub.context().auth
+    }
+
+    /// Tells every node, after the store was told, and this one before anything else.
+    fn revoked(&self, revoked: Revoked) {
+        self.auth().forget(&revoked);
+        (self.shared.revoke)(revoked);
+    }
+
+    /// Ends sessions everywhere, on nodes that miss the message too.
+    async fn end_sessions(&self, revoked: Revoked) -> Result<(), StoreError> {
+        self.store().note_revoked(&revoked).await?;
+        self.revoked(revoked);
+        Ok(())
     }
 
     async fn ask(&self, room: &RoomId, caller: Caller, command: Command) -> Result<Reply, Refusal> {

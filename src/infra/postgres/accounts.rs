@@ -1,11 +1,11 @@
-//! Accounts and logins.
+//! Accounts.
 //!
 //! Invariant: the row of a user stays for ever, so an id has one kind of account and is never given out twice.
 
 use super::pool::Lease;
-use crate::ids::{Millis, UserId};
-use crate::infra::{codes, rows};
-use crate::ports::{AccountKind, Created, Login, StoreError, User};
+use crate::ids::UserId;
+use crate::infra::codes;
+use crate::ports::{AccountKind, Created, StoreError, User};
 
 pub async fn create(lease: &mut Lease, user: &User, password_hash: &str) -> Result<Created, StoreError> {
     let kind = codes::account_kind(AccountKind::Password);
@@ -54,29 +54,4 @@ pub async fn user(lease: &mut Lease, user: &UserId) -> Result<Option<User>, Stor
 pub async fn rename(lease: &mut Lease, user: &UserId, name: &str) -> Result<bool, StoreError> {
     let sql = "UPDATE users SET name = $2 WHERE id = $1 AND NOT erased";
     Ok(lease.execute(sql, &[&user.as_str(), &name]).await? == 1)
-}
-
-/// Also forgets the user's logins that ran out, so that they don't add up.
-pub async fn create_login(
-    lease: &mut Lease,
-    secret_hash: &[u8; 32],
-    user: &UserId,
-    expires_at: Millis,
-) -> Result<(), StoreError> {
-    let sql = "WITH expired AS (DELETE FROM logins \
-                   WHERE user_id = $2 AND expires_at <= extract(epoch FROM now()) * 1000) \
-               INSERT INTO logins (secret_hash, user_id, expires_at) VALUES ($1, $2, $3)";
-    lease.execute(sql, &[&secret_hash.as_slice(), &user.as_str(), &expires_at]).await?;
-    Ok(())
-}
-
-pub async fn login(lease: &mut Lease, secret_hash: &[u8; 32], now: Millis) -> Result<Option<Login>, StoreError> {
-    let sql = "SELECT u.id, u.name, l.expires_at FROM logins l JOIN users u ON u.id = l.user_id \
-               WHERE l.secret_hash = $1 AND l.expires_at > $2 AND NOT u.erased";
-    let Some(row) = lease.query_opt(sql, &[&secret_hash.as_slice(), &now]).await? else { return Ok(None) };
-    Ok(Some(Login { user: User { id: rows::user_id(row.get(0))?, name: row.get(1) }, expires_at: row.get(2) }))
-}
-
-pub async fn revoke_login(lease: &mut Lease, secret_hash: &[u8; 32]) -> Result<bool, StoreError> {
-    Ok(lease.execute("DELETE FROM logins WHERE secret_hash = $1", &[&secret_hash.as_slice()]).await? == 1)
 }

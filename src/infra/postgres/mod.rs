@@ -6,6 +6,7 @@
 
 mod accounts;
 mod append;
+mod credentials;
 mod expiry;
 mod history;
 mod index;
@@ -29,11 +30,9 @@ use tokio_postgres::Config;
 use self::pool::{Lease, StoreThread};
 use self::purge::Purge;
 use crate::entry::{Role, Room};
-use crate::ids::{Millis, RoomId, Seq, UserId};
+use crate::ids::{RoomId, Seq, UserId};
 use crate::infra::index::{News, Turns, rooms_of};
-use crate::ports::{
-    Appended, Created, Login, MessageStore, MyRoom, OpenedRoom, Page, Range, RoomAppend, StoreError, User,
-};
+use crate::ports::{Appended, Created, MessageStore, MyRoom, OpenedRoom, Page, Range, RoomAppend, StoreError, User};
 
 /// Key of the advisory lock under which migrations run: "roundtbl" in ASCII.
 const MIGRATION_LOCK: i64 = 0x726f_756e_6474_626c;
@@ -242,17 +241,5 @@ impl MessageStore for PostgresStore {
 
     async fn rename_user(&self, user: &UserId, name: &str) -> Result<bool, StoreError> {
         accounts::rename(&mut self.lease().await?, user, name).await
-    }
-
-    async fn create_login(&self, secret_hash: &[u8; 32], user: &UserId, expires_at: Millis) -> Result<(), StoreError> {
-        accounts::create_login(&mut self.lease().await?, secret_hash, user, expires_at).await
-    }
-
-    async fn login(&self, secret_hash: &[u8; 32], now: Millis) -> Result<Option<Login>, StoreError> {
-        accounts::login(&mut self.lease().await?, secret_hash, now).await
-    }
-
-    async fn revoke_login(&self, secret_hash: &[u8; 32]) -> Result<bool, StoreError> {
-        accounts::revoke_login(&mut self.lease().await?, secret_hash).await
     }
 }

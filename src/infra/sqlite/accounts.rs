@@ -1,13 +1,13 @@
-//! Accounts and logins.
+//! Accounts.
 //!
 //! Invariant: the row of a user stays for ever, so an id has one kind of account and is never given out twice.
 
 use rusqlite::{Connection, OptionalExtension, params};
 
 use super::threads::store_error;
-use crate::ids::{Millis, UserId};
-use crate::infra::{codes, rows};
-use crate::ports::{AccountKind, Created, Login, StoreError, User};
+use crate::ids::UserId;
+use crate::infra::codes;
+use crate::ports::{AccountKind, Created, StoreError, User};
 
 fn created(rows: usize) -> Created {
     if rows == 1 { Created::New } else { Created::Taken }
@@ -73,37 +73,4 @@ pub fn user(connection: &mut Connection, user: &UserId) -> Result<Option<User>, 
 pub fn rename(connection: &mut Connection, user: &UserId, name: &str) -> Result<bool, StoreError> {
     let sql = "UPDATE users SET name = ?2 WHERE id = ?1 AND erased = 0";
     Ok(execute(connection, sql, params![user.as_str(), name])? == 1)
-}
-
-/// Also forgets the user's logins that ran out, so that they don't add up.
-pub fn create_login(
-    connection: &mut Connection,
-    secret_hash: &[u8; 32],
-    user: &UserId,
-    expires_at: Millis,
-) -> Result<(), StoreError> {
-    let transaction = connection.transaction().map_err(store_error)?;
-    let expired = "DELETE FROM logins WHERE user_id = ?1 AND expires_at <= unixepoch() * 1000";
-    execute(&transaction, expired, [user.as_str()])?;
-    let sql = "INSERT INTO logins (secret_hash, user_id, expires_at) VALUES (?1, ?2, ?3)";
-    execute(&transaction, sql, params![secret_hash, user.as_str(), expires_at])?;
-    transaction.commit().map_err(store_error)
-}
-
-pub fn login(connection: &mut Connection, secret_hash: &[u8; 32], now: Millis) -> Result<Option<Login>, StoreError> {
-    let sql = "SELECT u.id, u.name, l.expires_at FROM logins l JOIN users u ON u.id = l.user_id \
-               WHERE l.secret_hash = ?1 AND l.expires_at > ?2 AND u.erased = 0";
-    let mut statement = connection.prepare_cached(sql).map_err(store_error)?;
-    let found = statement
-        .query_row(params![secret_hash, now], |row| {
-            Ok((row.get::<_, String>(0)?, row.get::<_, Option<String>>(1)?, row.get::<_, Millis>(2)?))
-        })
-        .optional()
-        .map_err(store_error)?;
-    let Some((id, name, expires_at)) = found else { return Ok(None) };
-    Ok(Some(Login { user: User { id: rows::user_id(&id)?, name }, expires_at }))
-}
-
-pub fn revoke_login(connection: &mut Connection, secret_hash: &[u8; 32]) -> Result<bool, StoreError> {
-    Ok(execute(connection, "DELETE FROM logins WHERE secret_hash = ?1", [secret_hash])? == 1)
 }

@@ -6,6 +6,7 @@
 
 mod accounts;
 mod append;
+mod credentials;
 mod expiry;
 mod history;
 mod index;
@@ -28,11 +29,9 @@ use async_trait::async_trait;
 
 use self::threads::{Workers, store_error};
 use crate::entry::{Role, Room};
-use crate::ids::{Millis, RoomId, Seq, UserId};
+use crate::ids::{RoomId, Seq, UserId};
 use crate::infra::index::{News, Turns, rooms_of};
-use crate::ports::{
-    Appended, Created, Login, MessageStore, MyRoom, OpenedRoom, Page, Range, RoomAppend, StoreError, User,
-};
+use crate::ports::{Appended, Created, MessageStore, MyRoom, OpenedRoom, Page, Range, RoomAppend, StoreError, User};
 
 /// Threads that read.
 const READERS: usize = 4;
@@ -216,20 +215,5 @@ impl MessageStore for SqliteStore {
     async fn rename_user(&self, user: &UserId, name: &str) -> Result<bool, StoreError> {
         let (user, name) = (user.clone(), name.to_owned());
         self.writer.run(move |connection| accounts::rename(connection, &user, &name)).await
-    }
-
-    async fn create_login(&self, secret_hash: &[u8; 32], user: &UserId, expires_at: Millis) -> Result<(), StoreError> {
-        let (secret_hash, user) = (*secret_hash, user.clone());
-        self.writer.run(move |connection| accounts::create_login(connection, &secret_hash, &user, expires_at)).await
-    }
-
-    async fn login(&self, secret_hash: &[u8; 32], now: Millis) -> Result<Option<Login>, StoreError> {
-        let secret_hash = *secret_hash;
-        self.readers.run(move |connection| accounts::login(connection, &secret_hash, now)).await
-    }
-
-    async fn revoke_login(&self, secret_hash: &[u8; 32]) -> Result<bool, StoreError> {
-        let secret_hash = *secret_hash;
-        self.writer.run(move |connection| accounts::revoke_login(connection, &secret_hash)).await
     }
 }

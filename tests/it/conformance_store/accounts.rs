@@ -1,10 +1,8 @@
-//! Accounts of both kinds, and logins.
-
-use roundtable::ports::Login;
+//! Accounts of both kinds.
 
 use super::*;
 
-on_both_stores!(an_id_has_one_account, the_two_kinds_of_account_are_apart, logins_end_and_are_revoked);
+on_both_stores!(an_id_has_one_account, the_two_kinds_of_account_are_apart);
 
 fn named(id: &str, name: Option<&str>) -> User {
     User { id: user(id), name: name.map(str::to_owned) }
@@ -53,28 +51,4 @@ async fn the_two_kinds_of_account_are_apart(b: Backend) {
     let room = b.room("one").await;
     let member = Change::SetMember { user: user("jay"), role: Role::Member };
     assert_eq!(room.does("jay", member).await, is_now(Role::Member));
-}
-
-async fn logins_end_and_are_revoked(b: Backend) {
-    let alice = named("alice", Some("Alice"));
-    assert_eq!(b.store.create_account(&alice, "hash").await, Ok(Created::New));
-    let far = 4_000_000_000_000;
-    let (one, two, old) = ([1; 32], [2; 32], [3; 32]);
-    assert_eq!(b.store.create_login(&one, &alice.id, far).await, Ok(()));
-    assert_eq!(b.store.create_login(&two, &alice.id, far + 1).await, Ok(()));
-    assert_eq!(b.store.login(&one, AT).await, Ok(Some(Login { user: alice.clone(), expires_at: far })));
-    assert_eq!(b.store.login(&one, far - 1).await.map(|login| login.is_some()), Ok(true));
-    assert_eq!(b.store.login(&one, far).await, Ok(None), "expired");
-    assert_eq!(b.store.login(&[9; 32], AT).await, Ok(None));
-    assert_eq!(b.store.revoke_login(&one).await, Ok(true));
-    assert_eq!(b.store.revoke_login(&one).await, Ok(false));
-    assert_eq!(b.store.login(&one, AT).await, Ok(None));
-    assert_eq!(b.store.login(&two, AT).await.map(|login| login.is_some()), Ok(true));
-    // What ran out is forgotten with the next login.
-    assert_eq!(b.store.create_login(&old, &alice.id, AT).await, Ok(()));
-    assert_eq!(b.store.create_login(&one, &alice.id, far).await, Ok(()));
-    assert_eq!(b.store.revoke_login(&old).await, Ok(false));
-    assert_eq!(b.store.rename_user(&alice.id, "Al").await, Ok(true));
-    let renamed = Login { user: named("alice", Some("Al")), expires_at: far + 1 };
-    assert_eq!(b.store.login(&two, AT).await, Ok(Some(renamed)), "the name is the present one");
 }

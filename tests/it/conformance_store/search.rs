@@ -2,6 +2,7 @@
 
 use roundtable::domain::search::CANDIDATES;
 use roundtable::domain::search::wanted::Wanted;
+use roundtable::entry::Mentions;
 use roundtable::ports::{Match, Search};
 
 use super::*;
@@ -219,7 +220,7 @@ async fn the_index_follows_edits_and_deletes(b: Backend) {
     room.append(vec![says("alice", "a", "xylophone"), says("alice", "b", "zeppelin"), says("alice", "c", "plain")])
         .await;
     b.index().await;
-    room.does("alice", Change::Edit { target: 1, text: "marimba".into() }).await;
+    room.does("alice", Change::Edit { target: 1, text: "marimba".into(), mentions: Mentions::default() }).await;
     room.does("alice", Change::Delete { target: 2, moderator: false }).await;
     let texts = b.store.present_texts(&[(room.no, 1), (room.no, 2)]).await;
     assert_eq!(texts, Ok(vec![Some("marimba".to_owned()), None]), "what is shown is right before the index is");
@@ -237,9 +238,9 @@ async fn the_index_follows_edits_and_deletes(b: Backend) {
     room.append(vec![
         says("alice", "d", "first"),
         says("alice", "e", "second"),
-        item("alice", AT, Change::Edit { target: 6, text: "third".into() }),
+        item("alice", AT, Change::Edit { target: 6, text: "third".into(), mentions: Mentions::default() }),
         item("alice", AT, Change::Delete { target: 7, moderator: false }),
-        item("alice", AT, Change::Edit { target: 3, text: "fancy".into() }),
+        item("alice", AT, Change::Edit { target: 3, text: "fancy".into(), mentions: Mentions::default() }),
         item("alice", AT, Change::React { target: 3, emoji: "👍".into(), active: true }),
     ])
     .await;

@@ -258,6 +258,7 @@ pub fn command(settings: Settings<'_>) -> Command {
         ("auth.jwt.secret", tokens::SECRET),
         ("limits.messages_per_minute", "0"),
         ("limits.http_per_minute", "0"),
+        ("limits.http_per_user_minute", "0"),
         ("limits.logins_per_minute", "0"),
         ("log.format", "json"),
     ];

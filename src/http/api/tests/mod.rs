@@ -25,6 +25,7 @@ use crate::actors::messages::{HubIndex, Lookup};
 use crate::actors::session::rates::MessageRates;
 use crate::auth::Authenticator;
 use crate::config::Config;
+use crate::domain::revoked::Revoked;
 use crate::ids::NodeId;
 use crate::infra::sqlite::SqliteStore;
 use crate::metrics::Metrics;
@@ -47,7 +48,7 @@ impl Handler<Lookup> for NoRooms {
 struct Node<S> {
     service: S,
     store: Arc<dyn MessageStore>,
-    revoked: Receiver<[u8; 32]>,
+    revoked: Receiver<Revoked>,
     _data: TempDir,
 }
 
@@ -82,6 +83,7 @@ impl Reply {
 pub fn unlimited() -> Config {
     let mut config = Config::default();
     config.limits.http_per_minute = 0;
+    config.limits.http_per_user_minute = 0;
     config.limits.logins_per_minute = 0;
     config
 }
@@ -110,7 +112,7 @@ async fn node(
     let context = context(&config, data.path()).await;
     let store = context.store.clone();
     let (tell, revoked) = channel();
-    let revoke: RevokePort = Arc::new(move |hash| tell.send(hash).expect("the test listens"));
+    let revoke: RevokePort = Arc::new(move |revoked| tell.send(revoked).expect("the test listens"));
     let (_, hub) = Hub::start(HubIndex(0), context);
     let service = init_service(App::new().configure(routes(Shared::new(&config, revoke), hub))).await;
     Node { service, store, revoked, _data: data }
