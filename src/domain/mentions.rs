@@ -20,14 +20,14 @@ pub fn of<'a>(text: &str, may_call_room: bool, known: impl Fn(&str) -> Option<&'
         if !text[..at].chars().next_back().is_none_or(begins_behind) {
             continue;
         }
-        let name = &text[at + 1..];
-        if may_call_room && candidates(name).any(|id| id == ROOM) {
-            room = true;
-        } else if let Some(user) = candidates(name).find_map(&known)
-            && users.len() < MENTIONS
-            && !users.contains(user)
-        {
-            users.push(user.clone());
+        let called = candidates(&text[at + 1..]).find_map(|id| match id {
+            ROOM if may_call_room => Some(None),
+            id => known(id).map(Some),
+        });
+        match called {
+            Some(None) => room = true,
+            Some(Some(user)) if users.len() < MENTIONS && !users.contains(user) => users.push(user.clone()),
+            _ => {}
         }
     }
     Mentions::new(users, room)
@@ -131,6 +131,7 @@ mod tests {
         assert_eq!(called("@room. @room", &[], true), "@room");
         assert_eq!(called("@room @bob", &["bob"], false), "bob");
         assert_eq!(called("@rooms x@room", &["bob"], true), "");
+        assert_eq!(called("@room-b, @room-c", &["room-b"], true), "room-b @room", "the longest");
         assert_eq!(called("@room", &["room"], false), "room", "of those who may not it is a name like others");
     }
 

@@ -50,7 +50,7 @@ impl Postgres {
     pub fn start(bin: Option<&Path>, files: &Path, most_connections: usize) -> Result<Self> {
         let bin = match bin {
             Some(bin) => bin.to_owned(),
-            None => find().ok_or_else(|| Fail::Setup("no PostgreSQL found: --postgres-bin DIR".into()))?,
+            None => find("initdb").ok_or_else(|| Fail::Setup("no PostgreSQL found: --postgres-bin DIR".into()))?,
         };
         let ids = if sys::is_root() { Some(unprivileged()?) } else { None };
         let mut postgres = Self {
@@ -155,15 +155,18 @@ impl Postgres {
         format!("postgres://roundtable:none@127.0.0.1:{port}/postgres")
     }
 
-    /// Has it run a script, by the `psql` beside it; for filling tables faster than any client could.
+    /// Has it run a script, by the `psql` beside it or on the path; for filling tables faster than any client could.
     ///
     /// # Errors
     /// With what `psql` said, where any of it fails.
     pub fn run(&self, script: &str) -> Result<()> {
-        let mut psql = self.command("psql");
+        let beside = self.bin.join("psql");
+        let program = if beside.is_file() { Some(beside) } else { find("psql").map(|bin| bin.join("psql")) };
+        let program = program.ok_or_else(|| Fail::Setup("no psql found: install PostgreSQL's client".into()))?;
+        let mut psql = Command::new(&program);
         psql.args(["--no-psqlrc", "--quiet", "--set", "ON_ERROR_STOP=1", "--output", "/dev/null", "--file", "-"]);
         psql.arg(self.url_at(self.port)).stdin(Stdio::piped()).stdout(Stdio::null()).stderr(Stdio::piped());
-        let failed = |what: &str| Fail::Setup(format!("{}: {what}", self.bin.join("psql").display()));
+        let failed = |what: &str| Fail::Setup(format!("{}: {what}", program.display()));
         let mut child = psql.spawn().map_err(|error| failed(&error.to_string()))?;
         if let Some(mut input) = child.stdin.take() {
             // Where it breaks off, what psql said about it follows.
@@ -249,17 +252,17 @@ fn backends(postmaster: u32) -> Vec<(u32, u64)> {
         .collect()
 }
 
-/// On the path, or the newest of Debian's places.
-pub fn find() -> Option<PathBuf> {
+/// The directory of one of its programs: on the path, or the newest of Debian's places.
+pub fn find(program: &str) -> Option<PathBuf> {
     let path = std::env::var_os("PATH").unwrap_or_default();
-    let on_path = std::env::split_paths(&path).find(|dir| dir.join("initdb").is_file());
+    let on_path = std::env::split_paths(&path).find(|dir| dir.join(program).is_file());
     on_path.or_else(|| {
         let versions = fs::read_dir("/usr/lib/postgresql").ok()?;
         let bins = versions.filter_map(|entry| {
             let entry = entry.ok()?;
             Some((entry.file_name().to_str()?.parse::<u32>().ok()?, entry.path().join("bin")))
         });
-        bins.filter(|(_, bin)| bin.join("initdb").is_file()).max().map(|(_, bin)| bin)
+        bins.filter(|(_, bin)| bin.join(program).is_file()).max().map(|(_, bin)| bin)
     })
 }
 

@@ -111,7 +111,7 @@ impl Row {
             Self::Roundtable { nodes } => nodes > 1,
             row => row == Self::SocketIo,
         };
-        if needs_postgres && places.programs.postgres_bin.is_none() && postgres::find().is_none() {
+        if needs_postgres && places.programs.postgres_bin.is_none() && postgres::find("initdb").is_none() {
             missing.push(Missing::Debian("postgresql"));
         }
         if needs_redis && crate::compare::install::program(&places.programs.redis.to_string_lossy()).is_none() {

@@ -30,7 +30,7 @@ async fn every_answer_bears_the_security_headers_and_errors_are_problems() {
         (Method::GET, "/nothing", 404),
         (Method::GET, "/api/v1", 404),
         (Method::GET, "/api/v1/nothing", 404),
-        (Method::GET, "/api/v1/search", 404),
+        (Method::GET, "/api/v1/search", 401),
         (Method::GET, "/api/v1/me/export", 404),
         (Method::DELETE, "/api/v1/me", 405),
         (Method::GET, "/api/v1/me", 401),

@@ -75,7 +75,7 @@ pub fn start(programs: &Programs, archive: bool) -> Result<Server> {
         let mut postgres = Postgres::start(bin.as_deref(), files.path(), CONNECTIONS)?;
         postgres.until_ready(PATIENCE)?;
         parts.store.extend(postgres.pid());
-        let bin = bin.or_else(postgres::find).unwrap_or_default();
+        let bin = bin.or_else(|| postgres::find("initdb")).unwrap_or_default();
         make_tables(&bin.join("psql"), &postgres.url_at(postgres.port()))?;
         config.push_str(&ARCHIVE.replace("@POSTGRES_PORT@", &postgres.port().to_string()));
         store = Some(Box::new(postgres));
