@@ -8,6 +8,7 @@ use std::collections::{BTreeMap, HashMap, HashSet};
 
 use sha2::{Digest, Sha256};
 
+use crate::domain::audit::{self, Deed, What, Whence};
 use crate::entry::{Body, Entry, Message, Role, Room, RoomPatch};
 use crate::ids::{MessageId, Millis, Seq, UserId};
 use crate::ports::{AppendItem, Change, Outcome, RoomNo};
@@ -108,6 +109,9 @@ pub struct Plan {
     pub reactions_set: HashSet<(Seq, UserId, String)>,
     pub reactions_cleared: HashSet<(Seq, UserId, String)>,
     pub people: HashMap<UserId, Person>,
+    /// What the audit log has to say: every act for which the member needed a right that others lack. Room commands
+    /// are seen here and nowhere else, whether they came by WebSocket or HTTP.
+    pub deeds: Vec<Deed>,
     /// The record as it is now; `head` counts the new entries.
     pub room: Room,
     pub room_changed: bool,
@@ -150,6 +154,13 @@ pub fn plan(before: Before, items: Vec<AppendItem>) -> Plan {
     planner.plan
 }
 
+/// Who does an item.
+struct By {
+    user: UserId,
+    at: Millis,
+    from: Option<Box<Whence>>,
+}
+
 /// The state as the items so far have left it, and what they have to have written.
 struct Planner {
     no: RoomNo,
@@ -176,6 +187,7 @@ impl Planner {
             reactions_set: HashSet::new(),
             reactions_cleared: HashSet::new(),
             people: HashMap::new(),
+            deeds: Vec::new(),
             room,
             room_changed: false,
             room_deleted: false,
@@ -184,7 +196,8 @@ impl Planner {
     }
 
     fn item(&mut self, item: AppendItem) -> Outcome {
-        let AppendItem { user, at, change } = item;
+        let AppendItem { user, at, change, from } = item;
+        let by = By { user: user.clone(), at, from };
         match change {
             Change::Message { id, text, reply_to, data, only_if_known } => {
                 let key = MessageKey::of(self.no, &user, &id);
@@ -205,15 +218,19 @@ impl Planner {
                 Outcome::Appended { seq, at }
             }
             Change::Edit { target, text } => self.edit(user, at, target, text),
-            Change::Delete { target, moderator } => self.delete(user, at, target, moderator),
+            Change::Delete { target, moderator } => self.delete(by, target, moderator),
             Change::React { target, emoji, active } => self.react(user, at, target, emoji, active),
-            Change::Patch(patch) => self.patch(user, at, &patch),
-            Change::SetMember { user: whom, role } => self.set_member(&user, whom, role),
+            Change::Patch(patch) => self.patch(by, &patch),
+            Change::SetMember { user: whom, role } => self.set_member(by, whom, role),
             Change::RemoveMember { user: whom } => {
+                if whom != user {
+                    self.deed(by, What::MemberRemoved, Some(&whom), None, None);
+                }
                 self.person(whom, |person| person.role = None);
                 Outcome::Done { role: None }
             }
             Change::Ban { user: whom } => {
+                self.deed(by, What::MemberBanned, Some(&whom), None, None);
                 self.person(whom, |person| {
                     person.role = None;
                     person.banned = true;
@@ -221,10 +238,12 @@ impl Planner {
                 Outcome::Done { role: None }
             }
             Change::Unban { user: whom } => {
+                self.deed(by, What::BanLifted, Some(&whom), None, None);
                 let person = self.person(whom, |person| person.banned = false);
                 Outcome::Done { role: person.role }
             }
             Change::DeleteRoom => {
+                self.deed(by, What::RoomDeleted, None, None, None);
                 self.plan.room_deleted = true;
                 Outcome::Done { role: None }
             }
@@ -265,12 +284,19 @@ impl Planner {
         Outcome::Appended { seq, at }
     }
 
-    fn delete(&mut self, user: UserId, at: Millis, target: Seq, moderator: bool) -> Outcome {
-        match self.messages.get_mut(&target) {
+    fn delete(&mut self, by: By, target: Seq, moderator: bool) -> Outcome {
+        let (user, at) = (by.user.clone(), by.at);
+        let author = match self.messages.get_mut(&target) {
             None => return Outcome::NoSuchTarget,
             Some(message) if message.author != user && !moderator => return Outcome::NotYours,
             Some(Target { text: None, .. }) => return Outcome::Unchanged,
-            Some(message) => message.text = None,
+            Some(message) => {
+                message.text = None;
+                message.author.clone()
+            }
+        };
+        if author != user {
+            self.deed(by, What::MessageDeleted, Some(&author), Some(target), None);
         }
         match self.new_entry(target) {
             Some(Entry { body: Body::Message(message), .. }) => {
@@ -317,18 +343,20 @@ impl Planner {
         Outcome::Appended { seq, at }
     }
 
-    fn patch(&mut self, user: UserId, at: Millis, patch: &RoomPatch) -> Outcome {
+    fn patch(&mut self, by: By, patch: &RoomPatch) -> Outcome {
+        let (user, at) = (by.user.clone(), by.at);
         let effective = self.plan.room.effective(patch);
         if effective.is_empty() {
             return Outcome::Unchanged;
         }
+        self.deed(by, What::RoomChanged, None, None, Some(audit::changes(&effective)));
         self.plan.room.apply(&effective);
         self.plan.room_changed = true;
         let seq = self.log(user, at, Body::Room(effective), None);
         Outcome::Appended { seq, at }
     }
 
-    fn set_member(&mut self, by: &UserId, whom: UserId, role: Role) -> Outcome {
+    fn set_member(&mut self, by: By, whom: UserId, role: Role) -> Outcome {
         if !self.users.contains(&whom) {
             return Outcome::NoSuchTarget;
         }
@@ -336,13 +364,23 @@ impl Planner {
         if present.banned {
             return Outcome::NotYours;
         }
-        let mute_stays = present.muted && *by == whom && role == Role::Member;
+        let mute_stays = present.muted && by.user == whom && role == Role::Member;
         let role = if mute_stays { Role::Muted } else { role };
+        // Joining takes no right; giving a role does, to oneself too.
+        if by.user != whom || present.role.is_some() {
+            self.deed(by, What::RoleGiven, Some(&whom), None, Some(role.as_str().to_owned()));
+        }
         self.person(whom, |person| {
             person.role = Some(role);
             person.muted = role == Role::Muted;
         });
         Outcome::Done { role: Some(role) }
+    }
+
+    fn deed(&mut self, by: By, what: What, whom: Option<&UserId>, seq: Option<Seq>, detail: Option<String>) {
+        let By { user, at, from } = by;
+        let from = from.map(|from| *from);
+        self.plan.deeds.push(Deed { at, by: user, from, what, whom: whom.cloned(), seq, detail });
     }
 
     fn person(&mut self, whom: UserId, change: impl FnOnce(&mut Person)) -> Person {

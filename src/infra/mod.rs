@@ -2,6 +2,7 @@
 
 mod changes;
 mod codes;
+mod erasing;
 pub mod loopback;
 pub mod postgres;
 pub mod redis;

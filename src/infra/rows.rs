@@ -1,7 +1,7 @@
 //! An entry as a row of either store, and back.
 
 use crate::entry::{Body, Data, Entry, Message, RoomPatch};
-use crate::ids::{MessageId, Millis, Seq, UserId};
+use crate::ids::{MessageId, Millis, RoomId, Seq, UserId};
 use crate::infra::codes;
 use crate::ports::StoreError;
 
@@ -30,6 +30,12 @@ pub fn seq_in(seq: Seq) -> i64 {
 /// A `seq` as the stores hand it out.
 pub fn seq_out(seq: i64) -> Seq {
     u64::try_from(seq).unwrap_or(0)
+}
+
+/// # Errors
+/// A fault where the stored text is no id.
+pub fn room_id(text: &str) -> Result<RoomId, StoreError> {
+    RoomId::parse(text).map_err(|rule| StoreError::Fault(format!("a stored room id breaks its rule: {rule}")))
 }
 
 /// # Errors

@@ -6,16 +6,22 @@
 //! Invariants: the store alone numbers entries; it refuses an append whose epoch is not the room's newest; what it
 //! acknowledged it never forgets. The bus may lose, and after a reconnect repeat, anything; nothing durable depends on it.
 
+mod audit;
 mod bus;
 mod jobs;
+mod moderation;
+mod privacy;
 
 use std::collections::HashMap;
 
 use async_trait::async_trait;
 use serde::{Deserialize, Serialize};
 
+pub use self::audit::{AuditStore, Audited};
 pub use self::bus::{BusError, BusEvent, ClusterBus, ClusterView, NodeRecord, NodeState};
 pub use self::jobs::JobStore;
+pub use self::moderation::{Closed, ModerationStore, Report, ReportQuery, Reported};
+pub use self::privacy::{CutOff, Erasing, OwnMessage, OwnReaction, OwnRoom, Place, PrivacyStore, Standing};
 pub use crate::domain::append::{AppendItem, Change, Outcome};
 use crate::entry::{Entry, Role, Room};
 use crate::ids::{Epoch, Millis, RoomId, Seq, UserId};
@@ -137,7 +143,7 @@ pub enum Created {
 /// Every method may be called from any thread and at any time; each is one transaction and is done or not done as a
 /// whole. All return [`StoreError::Unavailable`] where the outcome is unknown.
 #[async_trait]
-pub trait MessageStore: JobStore + Send + Sync + 'static {
+pub trait MessageStore: JobStore + AuditStore + ModerationStore + PrivacyStore + Send + Sync + 'static {
     /// Brings the schema to this release's version, under a lock that other nodes respect. Gives the names of the
     /// migrations that were run.
     async fn migrate(&self) -> Result<Vec<String>, StoreError>;

@@ -247,7 +247,7 @@ fn public(id: &str) -> Room {
 }
 
 fn item(by: &str, at: Millis, change: Change) -> AppendItem {
-    AppendItem { user: user(by), at, change }
+    AppendItem { user: user(by), at, change, from: None }
 }
 
 fn says(by: &str, id: &str, text: &str) -> AppendItem {

@@ -102,7 +102,7 @@ fn seeds_of_messagepack_frames() {
 fn seeds_of_the_bus() {
     let user = |id: &str| UserId::parse(id).expect("a valid id");
     let room = RoomId::parse("lobby").expect("a valid id");
-    let caller = Caller { user: user("alice"), admin: false };
+    let caller = Caller { user: user("alice"), admin: false, from: None };
     let data = roundtable::entry::Data::from_compact(r#"{"a":[1,1e400,null]}"#.to_owned()).expect("valid JSON");
     let send = Command::Send {
         id: MessageId::parse("m-1").expect("a valid id"),

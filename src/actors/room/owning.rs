@@ -123,7 +123,7 @@ impl Owning {
     /// Users who may not read the room (any more).
     fn strangers(&self, users: &[UserId]) -> Vec<UserId> {
         let may_read = |user: &UserId| {
-            let caller = Caller { user: user.clone(), admin: false };
+            let caller = Caller { user: user.clone(), admin: false, from: None };
             rules::read(self.owner.room(), self.owner.people(), &caller).is_ok()
         };
         users.iter().filter(|user| !may_read(user)).cloned().collect()

@@ -12,8 +12,9 @@ use actix_web::http::header::{self, HeaderMap};
 use actix_web::web::Data;
 use actix_web::{FromRequest, HttpRequest};
 
-use super::Api;
+use super::{Api, Client};
 use crate::auth::{Identity, csrf_matches};
+use crate::domain::audit::Whence;
 use crate::domain::command::Caller;
 use crate::http::problem::Problem;
 use crate::http::security::CSRF_HEADER;
@@ -41,7 +42,8 @@ impl FromRequest for SignedIn {
             if by_cookie && !request.method().is_safe() {
                 check_csrf(request.headers(), &token)?;
             }
-            let caller = Caller { user: identity.user.id.clone(), admin: identity.admin };
+            let from = Whence(Client::of(&request).address.to_string());
+            let caller = Caller { user: identity.user.id.clone(), admin: identity.admin, from: Some(Box::new(from)) };
             Ok(Self { caller, identity, token })
         })
     }

@@ -174,7 +174,7 @@ pub async fn direct(api: Data<Api>, who: SignedIn, fields: Fields) -> Answer {
     if role.is_none() {
         // They left it, and asking for it is coming back. To the room they are a stranger now; that it is theirs follows
         // from its id, so they come in as an admin would.
-        let back = Caller { user: me, admin: true };
+        let back = Caller { user: me, admin: true, from: None };
         role = match api.ask(&found.id, back, Command::Join).await? {
             Reply::Member { role } => role,
             other => return Err(api.odd(&other).into()),

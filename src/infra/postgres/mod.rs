@@ -6,9 +6,12 @@
 
 mod accounts;
 mod append;
+mod audit;
 mod jobs;
 mod logs;
+mod moderation;
 mod pool;
+mod privacy;
 mod purge;
 mod rooms;
 mod slow;

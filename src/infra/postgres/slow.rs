@@ -6,6 +6,7 @@ use std::collections::{HashMap, HashSet};
 
 use tokio_postgres::types::{FromSql, ToSql, Type};
 
+use super::audit::{INSERT_ALL, Lines};
 use super::pool::{Lease, Step};
 use super::rooms::{ROOM, room_of, seconds};
 use crate::ids::{Millis, Seq, UserId};
@@ -202,6 +203,7 @@ async fn write(lease: &mut Lease, mut plans: Vec<(i64, Plan)>) -> Result<(), Sto
     let topics: Vec<Option<&str>> = records.iter().map(|room| room.topic.as_deref()).collect();
     let slow_modes: Vec<i32> = records.iter().map(|room| seconds(room.slow_mode_s)).collect();
     let archived: Vec<bool> = records.iter().map(|room| room.archived).collect();
+    let deeds = Lines::of(plans.iter().flat_map(|(no, plan)| plan.deeds.iter().map(|deed| (*no, deed))));
     let deleted: Vec<i64> = plans.iter().filter(|(_, plan)| plan.room_deleted).map(|&(no, _)| no).collect();
 
     let entry_params = entries.params();
@@ -213,9 +215,10 @@ async fn write(lease: &mut Lease, mut plans: Vec<(i64, Plan)>) -> Result<(), Sto
     let clear_params: [Param<'_>; 4] = [&cleared_nos, &cleared.0, &cleared.1, &cleared.2];
     let people_params: [Param<'_>; 5] = [&person_nos, &users, &roles, &muted, &banned];
     let record_params: [Param<'_>; 5] = [&record_nos, &names, &topics, &slow_modes, &archived];
+    let deed_params = deeds.params();
     let delete_params: [Param<'_>; 1] = [&deleted];
 
-    let all: [(bool, &str, &[Param<'_>]); 9] = [
+    let all: [(bool, &str, &[Param<'_>]); 10] = [
         (entries.nos.is_empty(), INSERT, &entry_params),
         (entries.nos.is_empty(), HEADS, &head_params),
         (edited_nos.is_empty(), EDIT, &edit_params),
@@ -225,6 +228,7 @@ async fn write(lease: &mut Lease, mut plans: Vec<(i64, Plan)>) -> Result<(), Sto
         (cleared_nos.is_empty(), CLEAR_REACTIONS, &clear_params),
         (person_nos.is_empty(), SET_PEOPLE, &people_params),
         (record_nos.is_empty(), SET_RECORD, &record_params),
+        (deeds.nos.is_empty(), INSERT_ALL, &deed_params),
     ];
     let mut steps: Vec<Step<'_>> =
         all.into_iter().filter(|(nothing, ..)| !nothing).map(|(_, sql, params)| Step::Ask(sql, params)).collect();

@@ -2,6 +2,7 @@
 
 use rusqlite::{Connection, OptionalExtension, Statement, Transaction, TransactionBehavior, params};
 
+use super::audit;
 use super::rooms::{ROOM, collect, room_of};
 use super::threads::store_error;
 use crate::ids::Millis;
@@ -139,6 +140,7 @@ fn write(transaction: &Transaction<'_>, RoomNo(no): RoomNo, plan: Plan) -> Resul
     each(transaction, SET_RECORD, plan.room_changed.then_some(plan.room), |set, room| {
         done(set.execute(params![no, room.name, room.topic, room.slow_mode_s, room.archived]))
     })?;
+    plan.deeds.iter().try_for_each(|deed| audit::insert(transaction, Some(RoomNo(no)), deed))?;
     if plan.room_deleted {
         for sql in DELETE_ROOM {
             each(transaction, sql, [no], |delete, no| done(delete.execute([no])))?;

@@ -6,8 +6,11 @@
 
 mod accounts;
 mod append;
+mod audit;
 mod jobs;
 mod logs;
+mod moderation;
+mod privacy;
 mod purge;
 mod rooms;
 mod threads;
