@@ -20,7 +20,7 @@ use crate::actors::bus::{BusActor, BusPorts};
 use crate::actors::cluster::{ClusterActor, ClusterConfig, RouterPort};
 use crate::actors::envelope::Envelope;
 use crate::actors::hub::{Hub, HubContext};
-use crate::actors::messages::{Describe, DrainShards, Flush, HubIndex, LeaveCluster, ToHub, ToNode};
+use crate::actors::messages::{Describe, DrainShards, Flush, HubIndex, LeaveCluster, RevokedHere, ToHub, ToNode};
 use crate::actors::persistence::{PersistenceActor, StoreGate};
 use crate::actors::room::RoomContext;
 use crate::actors::room::feed::Hubs;
@@ -38,7 +38,7 @@ use crate::infra::loopback::LoopbackBus;
 use crate::infra::postgres::{PostgresOptions, PostgresStore};
 use crate::infra::redis::RedisBus;
 use crate::infra::sqlite::SqliteStore;
-use crate::jobs::{self, Jobs};
+use crate::jobs::{self, Jobs, cut_off, erasure};
 use crate::metrics::Metrics;
 use crate::ports::{ClusterBus, MessageStore, NodeState, StoreError};
 use crate::telemetry;
@@ -337,18 +337,19 @@ impl Core {
 
     /// Starts the work that belongs to no request.
     fn start_jobs(&self) -> jobs::Running {
-        let (_jobs, running) = Jobs::new(self.node.clone(), self.store.clone(), self.metrics.clone());
+        let (jobs, running) = Jobs::new(self.node.clone(), self.store.clone(), self.metrics.clone());
+        jobs.start("erasure", erasure::EVERY, erasure::step);
+        let router = self.router.clone();
+        cut_off::start(self.store.clone(), move |revoked| router.do_send(RevokedHere(revoked)), jobs.stopping());
         running
     }
 
     /// Tells this node's and every other node's hubs that something was revoked.
     fn revoke_port(&self) -> RevokePort {
-        let (hubs, cluster, to_nodes) = (self.hubs.clone(), self.cluster.clone(), self.to_nodes.clone());
+        let (router, cluster, to_nodes) = (self.router.clone(), self.cluster.clone(), self.to_nodes.clone());
         let node = self.node.clone();
         Arc::new(move |revoked: Revoked| {
-            for hub in hubs.read().iter().flat_map(|hubs| hubs.iter()).flatten() {
-                hub.do_send(ToHub::Revoked(revoked.clone()));
-            }
+            router.do_send(RevokedHere(revoked.clone()));
             let (cluster, to_nodes, node) = (cluster.clone(), to_nodes.clone(), node.clone());
             actix_rt::spawn(async move {
                 let Ok(status) = cluster.send(Describe).await else { return };

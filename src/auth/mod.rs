@@ -16,7 +16,7 @@ use std::time::{Duration, SystemTime, UNIX_EPOCH};
 use crate::config;
 use crate::domain::revoked::Revoked;
 use crate::ids::{Millis, UserId};
-use crate::ports::{Created, Login, MessageStore, StoreError, User};
+use crate::ports::{Created, Login, MessageStore, Standing, StoreError, User};
 use crate::protocol::text;
 use crate::refusal::Refusal;
 use cache::Cache;
@@ -42,6 +42,9 @@ pub enum AuthError {
     /// Wrong or expired credentials; the text says what is wrong, without quoting them.
     #[error("{0}")]
     Unauthenticated(String),
+    /// They are right, and whoever they are of may not come in.
+    #[error("{0}")]
+    Banned(&'static str),
     /// Whether they are right can't be known now.
     #[error("{0}")]
     Unavailable(String),
@@ -73,6 +76,7 @@ impl From<AuthError> for Refusal {
     fn from(error: AuthError) -> Self {
         match error {
             AuthError::Unauthenticated(reason) => Self::unauthenticated(reason),
+            AuthError::Banned(reason) => Self::forbidden(reason),
             AuthError::Unavailable(_) => Self::unavailable("credentials can't be checked now"),
             AuthError::Overloaded => Self::overloaded("too many logins at once"),
             AuthError::Fault(_) => {
@@ -102,6 +106,9 @@ const KNOWN_USERS_MOST: usize = 65_536;
 /// it lives on for so long.
 const LOGINS: Duration = Duration::from_secs(2);
 const LOGINS_MOST: usize = 16_384;
+/// How long somebody who was neither banned nor erased is taken as such. Every node is told of a change at once, and looks
+/// for changes besides (`jobs/cut_off.rs`).
+const GOOD: Duration = Duration::from_secs(60);
 
 /// Checks credentials. One a node, shared.
 pub struct Authenticator {
@@ -110,6 +117,8 @@ pub struct Authenticator {
     session: Duration,
     known_users: Cache<UserId, Option<String>>,
     logins: Cache<[u8; 32], Login>,
+    /// Users of good standing.
+    good: Cache<UserId, ()>,
     passwords: Passwords,
 }
 
@@ -123,6 +132,7 @@ impl Authenticator {
             session: Duration::from_secs(u64::from(auth.session_days) * 24 * 60 * 60),
             known_users: Cache::new(KNOWN_USERS_MOST, KNOWN_USERS),
             logins: Cache::new(LOGINS_MOST, LOGINS),
+            good: Cache::new(KNOWN_USERS_MOST, GOOD),
             passwords: Passwords::new(),
         })
     }
@@ -132,6 +142,26 @@ impl Authenticator {
     /// # Errors
     /// [`AuthError`]
     pub async fn authenticate(&self, token: &str) -> Result<Identity, AuthError> {
+        let identity = self.identify(token).await?;
+        self.check_standing(&identity.user.id).await?;
+        Ok(identity)
+    }
+
+    /// Whether somebody, whatever proves who they are, may come in at all. Only a good standing is remembered, so that
+    /// a ban that is lifted counts at once.
+    async fn check_standing(&self, user: &UserId) -> Result<(), AuthError> {
+        if self.good.get(user).is_some() {
+            return Ok(());
+        }
+        match self.store.standing(user).await? {
+            Standing::Good => self.good.put(user.clone(), ()),
+            Standing::Banned => return Err(AuthError::Banned("you are banned from this server")),
+            Standing::Erased => return Err(AuthError::wrong("the user of these credentials is gone")),
+        }
+        Ok(())
+    }
+
+    async fn identify(&self, token: &str) -> Result<Identity, AuthError> {
         let now = now_ms();
         if let Some(hash) = token_hash(token) {
             return self.by_login(hash, now).await;
@@ -199,7 +229,12 @@ impl Authenticator {
             Some((user, hash)) => (Some(user), Some(hash)),
             None => (None, None),
         };
-        if self.passwords.check(password, hash).await? { user.ok_or_else(wrong) } else { Err(wrong()) }
+        if !self.passwords.check(password, hash).await? {
+            return Err(wrong());
+        }
+        let user = user.ok_or_else(wrong)?;
+        self.check_standing(&user.id).await?;
+        Ok(user)
     }
 
     /// Makes a login for a user whose password was right.
@@ -233,8 +268,9 @@ impl Authenticator {
     pub fn forget_revoked(&self, revoked: &Revoked) {
         match revoked {
             Revoked::Login(hash) => self.forget(hash),
-            Revoked::User { user, .. } => {
+            Revoked::User { user, .. } | Revoked::Person(user) => {
                 self.forget_user(user);
+                self.good.remove(user);
                 self.logins.clear();
             }
         }

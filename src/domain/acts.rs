@@ -11,22 +11,33 @@ use crate::refusal::Refusal;
 pub enum Act {
     /// See who is banned.
     SeeBans,
+    /// Report a message to the moderators.
+    Report,
+    /// See the reports and decide on them.
+    Moderate,
+    /// See who used which right.
+    SeeAudit,
 }
 
 impl Act {
     /// All of them, for the table-driven test.
-    pub const ALL: [Self; 1] = [Self::SeeBans];
+    pub const ALL: [Self; 4] = [Self::SeeBans, Self::Report, Self::Moderate, Self::SeeAudit];
 
     /// Whether `role` may; an admin's is `Owner`, `None`: not a member (of a public room).
     pub fn open_to(self, role: Option<Role>) -> bool {
         match self {
-            Self::SeeBans => matches!(role, Some(Role::Owner | Role::Moderator)),
+            Self::SeeBans | Self::Moderate => matches!(role, Some(Role::Owner | Role::Moderator)),
+            Self::Report => true,
+            Self::SeeAudit => role == Some(Role::Owner),
         }
     }
 
     fn rule(self) -> &'static str {
         match self {
             Self::SeeBans => "only owners and moderators see the bans",
+            Self::Report => "anybody who may read a message may report it",
+            Self::Moderate => "only owners and moderators see reports and decide on them",
+            Self::SeeAudit => "only owners see the audit log",
         }
     }
 }

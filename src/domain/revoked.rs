@@ -11,6 +11,8 @@ pub enum Revoked {
     Login([u8; 32]),
     /// Every session of a user, whatever its credentials, but those of the login `but`.
     User { user: UserId, but: Option<[u8; 32]>, ending: Ending },
+    /// Everything of a person who was erased: their sessions close with 4003, and rooms forget what they wrote.
+    Person(UserId),
 }
 
 /// What the clients of those sessions are told to do.

@@ -4,6 +4,9 @@
 //! Invariants: a step is bounded (a few thousand rows, a few requests) and may be repeated or cut off anywhere; a job
 //! that fails waits longer each time, up to [`AGAIN_MAX`], and never ends; all stop when the node drains.
 
+pub mod cut_off;
+pub mod erasure;
+
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -52,6 +55,11 @@ pub enum Left {
 }
 
 impl Jobs {
+    /// Becomes true when the jobs are to stop.
+    pub fn stopping(&self) -> watch::Receiver<bool> {
+        self.stop.clone()
+    }
+
     pub fn new(node: NodeId, store: Arc<dyn MessageStore>, metrics: Arc<Metrics>) -> (Self, Running) {
         let (stop, stopped) = watch::channel(false);
         (Self { node, store, metrics, stop: stopped }, Running { stop })

@@ -21,7 +21,7 @@ pub use self::audit::{AuditStore, Audited};
 pub use self::bus::{BusError, BusEvent, ClusterBus, ClusterView, NodeRecord, NodeState};
 pub use self::jobs::JobStore;
 pub use self::moderation::{Closed, ModerationStore, Report, ReportQuery, Reported};
-pub use self::privacy::{CutOff, Erasing, OwnMessage, OwnReaction, OwnRoom, Place, PrivacyStore, Standing};
+pub use self::privacy::{CutOff, Erasing, OwnMessage, OwnReaction, OwnReport, OwnRoom, Place, PrivacyStore, Standing};
 pub use crate::domain::append::{AppendItem, Change, Outcome};
 use crate::entry::{Entry, Role, Room};
 use crate::ids::{Epoch, Millis, RoomId, Seq, UserId};

@@ -75,6 +75,16 @@ pub struct OwnReaction {
     pub emoji: String,
 }
 
+/// A report that somebody made.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct OwnReport {
+    pub no: i64,
+    pub room: RoomId,
+    pub seq: Seq,
+    pub at: Millis,
+    pub reason: Option<String>,
+}
+
 /// Erasure, export and bans from the server.
 #[async_trait]
 pub trait PrivacyStore: Send + Sync + 'static {
@@ -130,6 +140,9 @@ pub trait PrivacyStore: Send + Sync + 'static {
         after: (Place, &str),
         limit: u32,
     ) -> Result<Vec<OwnReaction>, StoreError>;
+
+    /// Reports that `user` made, with their reasons, by number after `after`.
+    async fn own_reports(&self, user: &UserId, after: i64, limit: u32) -> Result<Vec<OwnReport>, StoreError>;
 
     /// When the logins of `user` end.
     async fn own_logins(&self, user: &UserId) -> Result<Vec<Millis>, StoreError>;

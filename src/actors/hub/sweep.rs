@@ -151,7 +151,8 @@ impl Hub {
             };
             match revoked {
                 Revoked::Login(hash) if login == Some(hash) => core.close(Closing::REVOKED),
-                Revoked::Login(_) => {}
+                Revoked::Person(whose) if user == Some(whose) => core.close(Closing::REVOKED),
+                Revoked::Login(_) | Revoked::Person(_) => {}
                 Revoked::User { user: whose, but, ending } => {
                     if user == Some(whose) && (but.is_none() || login != but.as_ref()) {
                         core.close(match ending {

@@ -118,6 +118,15 @@ impl Feed {
         }
     }
 
+    /// What a person wrote is not replayed from memory any more.
+    pub fn forget(&mut self, user: &UserId) {
+        let theirs: Vec<Seq> =
+            self.ring.iter().filter(|kept| kept.entry.user == *user).map(|kept| kept.entry.seq).collect();
+        for seq in theirs {
+            self.ring.replace(seq, |kept| changed(kept, erase));
+        }
+    }
+
     pub fn after(&self, after: Seq, max_bytes: usize) -> Option<Vec<Arc<LogEntry>>> {
         if after > self.head() {
             return Some(Vec::new());
@@ -189,6 +198,10 @@ fn erase(body: &mut Body) -> bool {
             true
         }
         Body::Edit { text, .. } => text.take().is_some(),
+        Body::Reaction { emoji, active, .. } => {
+            *active = false;
+            !std::mem::take(emoji).is_empty()
+        }
         _ => false,
     }
 }

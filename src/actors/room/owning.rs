@@ -89,6 +89,12 @@ impl Owning {
         head > self.owner.room().head && !self.owner.is_appending()
     }
 
+    /// Whether somebody is a member or banned, as far as this owner knows.
+    pub(super) fn knows(&self, user: &UserId) -> bool {
+        let people = self.owner.people();
+        people.role(user).is_some() || people.bans.contains(user)
+    }
+
     pub(super) fn is_idle(&self) -> bool {
         self.owner.is_idle() && self.peers.is_empty()
     }

@@ -29,6 +29,16 @@ pub struct SignedIn {
     pub token: String,
 }
 
+impl SignedIn {
+    /// What concerns the whole server is for administrators.
+    ///
+    /// # Errors
+    /// `forbidden` to everybody else.
+    pub fn admin(&self) -> Result<(), Refusal> {
+        if self.caller.admin { Ok(()) } else { Err(Refusal::forbidden("only administrators may do that")) }
+    }
+}
+
 impl FromRequest for SignedIn {
     type Error = Problem;
     type Future = Pin<Box<dyn Future<Output = Result<Self, Problem>>>>;

@@ -14,10 +14,13 @@ use actix_web::{HttpMessage, HttpRequest, HttpResponse, Resource};
 use ipnet::IpNet;
 
 mod account;
+mod audit;
 mod credentials;
 mod members;
 mod messages;
+mod moderation;
 mod paging;
+mod privacy;
 mod rooms;
 
 use super::client_address::client_ip;
@@ -50,6 +53,7 @@ pub struct Shared {
     /// How long a login lasts; the cookie's `Max-Age`, seconds.
     session_s: i64,
     revoke: RevokePort,
+    exports: Arc<privacy::Exports>,
 }
 
 impl Shared {
@@ -62,6 +66,7 @@ impl Shared {
             hsts: server.hsts,
             session_s: i64::from(config.auth.session_days) * 24 * 60 * 60,
             revoke,
+            exports: Arc::default(),
         })
     }
 }
@@ -150,9 +155,10 @@ fn v1() -> impl HttpServiceFactory {
         .service(only(web::resource("/login").post(account::login), "POST"))
         .service(only(web::resource("/logout").post(account::logout), "POST"))
         .service(only(
-            web::resource("/me").get(account::me).patch(account::rename).delete(no_such_address),
-            "GET, PATCH",
+            web::resource("/me").get(account::me).patch(account::rename).delete(privacy::erase),
+            "GET, PATCH, DELETE",
         ))
+        .service(only(web::resource("/me/export").get(privacy::export), "GET"))
         .service(only(web::resource("/me/rooms").get(rooms::mine), "GET"))
         .service(only(web::resource("/direct").post(rooms::direct), "POST"))
         .service(only(web::resource("/rooms").get(rooms::all).post(rooms::create), "GET, POST"))
@@ -173,6 +179,17 @@ fn v1() -> impl HttpServiceFactory {
             "PUT, DELETE",
         ))
         .service(only(web::resource("/rooms/{room}/messages").get(messages::page).post(messages::post), "GET, POST"))
+        .service(only(web::resource("/rooms/{room}/messages/{seq}/reports").post(moderation::report), "POST"))
+        .service(only(web::resource("/rooms/{room}/reports").get(moderation::of_room), "GET"))
+        .service(only(web::resource("/rooms/{room}/reports/{report}").put(moderation::close), "PUT"))
+        .service(only(web::resource("/reports").get(moderation::all), "GET"))
+        .service(only(web::resource("/rooms/{room}/audit").get(audit::of_room), "GET"))
+        .service(only(web::resource("/admin/audit").get(audit::all), "GET"))
+        .service(only(web::resource("/admin/bans").get(moderation::bans), "GET"))
+        .service(only(
+            web::resource("/admin/bans/{user}").put(moderation::ban).delete(moderation::unban),
+            "PUT, DELETE",
+        ))
         .default_service(web::to(no_such_address))
 }
 

@@ -13,7 +13,9 @@ use crate::entry::Data;
 use crate::ids::{MessageId, Millis, UserId};
 use crate::infra::erasing::{Progress, ROOMS_A_STEP, Stage};
 use crate::infra::{codes, rows};
-use crate::ports::{CutOff, Erasing, OwnMessage, OwnReaction, OwnRoom, Place, PrivacyStore, Standing, StoreError};
+use crate::ports::{
+    CutOff, Erasing, OwnMessage, OwnReaction, OwnReport, OwnRoom, Place, PrivacyStore, Standing, StoreError,
+};
 
 /// Milliseconds since 1970 by the server's clock, at the start of the transaction.
 const NOW: &str = "(extract(epoch FROM now()) * 1000)::bigint";
@@ -307,6 +309,18 @@ impl PrivacyStore for PostgresStore {
             let place = Place { room_no: row.get(0), seq: row.get(1) };
             let room = rows::room_id(row.get(2))?;
             Ok(OwnReaction { place, room, target: rows::seq_out(place.seq), emoji: row.get(3) })
+        };
+        found.iter().map(own).collect()
+    }
+
+    async fn own_reports(&self, user: &UserId, after: i64, limit: u32) -> Result<Vec<OwnReport>, StoreError> {
+        let sql = "SELECT p.no, r.id, p.seq, p.at, p.reason FROM reports p JOIN rooms r ON r.no = p.room_no
+                   WHERE p.reporter = $1 AND p.reason IS NOT NULL AND p.no > $2 AND NOT r.deleted
+                   ORDER BY p.no LIMIT $3";
+        let found = self.lease().await?.query(sql, &[&user.as_str(), &after, &i64::from(limit)]).await?;
+        let own = |row: &tokio_postgres::Row| {
+            let (no, room, seq) = (row.get(0), rows::room_id(row.get(1))?, rows::seq_out(row.get(2)));
+            Ok(OwnReport { no, room, seq, at: row.get(3), reason: row.get(4) })
         };
         found.iter().map(own).collect()
     }

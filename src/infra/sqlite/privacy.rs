@@ -14,7 +14,7 @@ use crate::ids::{MessageId, Millis, UserId};
 use crate::infra::erasing::{Progress, ROOMS_A_STEP, Stage};
 use crate::infra::{codes, rows};
 use crate::ports::{
-    CutOff, Erasing, OwnMessage, OwnReaction, OwnRoom, Place, PrivacyStore, RoomNo, Standing, StoreError,
+    CutOff, Erasing, OwnMessage, OwnReaction, OwnReport, OwnRoom, Place, PrivacyStore, RoomNo, Standing, StoreError,
 };
 
 /// Milliseconds since 1970.
@@ -360,6 +360,25 @@ impl PrivacyStore for SqliteStore {
                     room,
                     target: rows::seq_out(place.seq),
                     emoji: row.get(3).map_err(store_error)?,
+                })
+            })
+        };
+        self.readers.run(read).await
+    }
+
+    async fn own_reports(&self, user: &UserId, after: i64, limit: u32) -> Result<Vec<OwnReport>, StoreError> {
+        let user = user.clone();
+        let read = move |connection: &mut Connection| {
+            let sql = "SELECT p.no, r.id, p.seq, p.at, p.reason FROM reports p JOIN rooms r ON r.no = p.room_no
+                       WHERE p.reporter = ?1 AND p.reason IS NOT NULL AND p.no > ?2 AND r.deleted = 0
+                       ORDER BY p.no LIMIT ?3";
+            collect(connection, sql, params![user.as_str(), after, limit], |row| {
+                Ok(OwnReport {
+                    no: row.get(0).map_err(store_error)?,
+                    room: rows::room_id(&row.get::<_, String>(1).map_err(store_error)?)?,
+                    seq: rows::seq_out(row.get(2).map_err(store_error)?),
+                    at: row.get(3).map_err(store_error)?,
+                    reason: row.get(4).map_err(store_error)?,
                 })
             })
         };

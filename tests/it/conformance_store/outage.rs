@@ -117,21 +117,30 @@ async fn postgres_is_migrated_once_by_however_many_nodes() {
 /// The files that undo migrations do, and what they undo can be done again.
 #[tokio::test]
 async fn the_way_back_leads_back() {
-    let b = Backend::postgres().await;
-    let Raw::Postgres(url) = &b.raw else { panic!("not PostgreSQL") };
-    let (client, connection) = tokio_postgres::connect(url, NoTls).await.expect("the server is there");
-    tokio::spawn(connection);
-    b.room("one").await;
-    client.batch_execute(include_str!("../../../sql/postgres/V1__log.down.sql")).await.expect("nothing is left over");
-    assert_eq!(b.store.migrate().await.map(|ran| ran.len()), Ok(1));
-    b.room("one").await;
+    for b in [Backend::postgres().await, Backend::sqlite().await] {
+        b.room("one").await.append(vec![says("alice", "a", "1")]).await;
+        let back = ways_back(if b.raw.path().is_none() { "postgres" } else { "sqlite" });
+        for way in &back {
+            b.raw.execute(way).await;
+        }
+        assert_eq!(b.store.migrate().await.map(|ran| ran.len()), Ok(back.len()));
+        b.room("one").await.append(vec![says("alice", "a", "1")]).await;
+        assert_eq!(b.log("one").await.len(), 1, "everything was gone");
+    }
+}
 
-    let b = Backend::sqlite().await;
-    b.room("one").await;
-    let connection = rusqlite::Connection::open(b.raw.path().expect("a file")).expect("the file is there");
-    connection.execute_batch(include_str!("../../../sql/sqlite/V1__log.down.sql")).expect("nothing is left over");
-    assert_eq!(b.store.migrate().await.map(|ran| ran.len()), Ok(1));
-    b.room("one").await;
+/// What leads back from the newest version to none, in order.
+fn ways_back(store: &str) -> Vec<String> {
+    let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("sql").join(store);
+    let version = |path: &Path| {
+        let name = path.file_name()?.to_str()?;
+        name.ends_with(".down.sql").then_some(())?;
+        name.strip_prefix('V')?.split_once("__")?.0.parse::<u32>().ok()
+    };
+    let files = std::fs::read_dir(folder).expect("the migrations").map(|file| file.expect("a file").path());
+    let mut found: Vec<(u32, PathBuf)> = files.filter_map(|path| Some((version(&path)?, path))).collect();
+    found.sort_by(|one, other| other.cmp(one));
+    found.into_iter().map(|(_, path)| std::fs::read_to_string(path).expect("SQL")).collect()
 }
 
 #[tokio::test]
