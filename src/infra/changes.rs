@@ -9,7 +9,7 @@ use std::collections::{BTreeMap, HashMap, HashSet};
 use sha2::{Digest, Sha256};
 
 use crate::domain::audit::{self, Deed, What, Whence};
-use crate::entry::{Body, Entry, Message, Role, Room, RoomPatch};
+use crate::entry::{Body, Entry, Message, Role, Room, RoomKind, RoomPatch};
 use crate::ids::{MessageId, Millis, Seq, UserId};
 use crate::ports::{AppendItem, Change, Outcome, RoomNo};
 
@@ -366,8 +366,10 @@ impl Planner {
         }
         let mute_stays = present.muted && by.user == whom && role == Role::Member;
         let role = if mute_stays { Role::Muted } else { role };
-        // Joining takes no right; giving a role does, to oneself too.
-        if by.user != whom || present.role.is_some() {
+        // Joining a public room takes no right that others lack. Coming into another by oneself does (an administrator's,
+        // or an invitation), and so does giving a role, to oneself too.
+        let joins_freely = by.user == whom && present.role.is_none() && self.plan.room.kind == RoomKind::Public;
+        if !joins_freely {
             self.deed(by, What::RoleGiven, Some(&whom), None, Some(role.as_str().to_owned()));
         }
         self.person(whom, |person| {

@@ -15,6 +15,7 @@ mod contract_hostile;
 mod contract_http;
 mod contract_limits;
 mod contract_log;
+mod contract_privacy;
 mod contract_slow_reader;
 mod layering;
 mod seeded_bugs;

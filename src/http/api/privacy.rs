@@ -297,3 +297,27 @@ fn message(own: OwnMessage) -> Line {
         edited_at: own.edited_at.map(rfc3339),
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::refusal::Code;
+
+    #[test]
+    fn exports_are_one_a_user_and_few_a_node() {
+        let user = |n: usize| UserId::parse(&format!("u{n}")).expect("a valid id");
+        let exports = Arc::new(Exports::default());
+        let code = |n| exports.begin(&user(n)).err().map(|refusal| refusal.code);
+        let first = exports.begin(&user(0)).ok();
+        assert!(first.is_some());
+        assert_eq!(code(0), Some(Code::Conflict));
+        let others: Vec<_> = (1..EXPORTS_MOST).map(|n| exports.begin(&user(n)).ok()).collect();
+        assert!(others.iter().all(Option::is_some));
+        assert_eq!(code(EXPORTS_MOST), Some(Code::Overloaded));
+        drop(first);
+        assert_eq!(code(EXPORTS_MOST), None, "one that was let go of is over");
+        assert_eq!(code(0), None);
+        drop(others);
+        assert!(exports.0.lock().expect("no panic while held").is_empty());
+    }
+}

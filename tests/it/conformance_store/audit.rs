@@ -65,6 +65,12 @@ async fn every_privileged_change_is_written_down_with_it(b: Backend) {
         assert_eq!((&line.by, line.at, line.from.as_deref()), (&user("alice"), AT + n as i64, Some("192.0.2.7")));
         assert_eq!(line.room, Some(room_id("one")), "also of a room that is gone");
     }
+    // Nobody comes into a private room by themselves but with a right.
+    let private = Room { kind: RoomKind::Private, ..public("private") };
+    assert_eq!(b.store.create_room(&private, &user("alice"), None).await, Ok(Created::New));
+    b.open("private").await.does("carol", gives("carol", Role::Member)).await;
+    let found = b.store.audited(Some(&room_id("private")), None, 20).await.expect("the store is there");
+    assert_eq!(found.iter().map(|line| (&*line.act, &line.by)).collect::<Vec<_>>(), [("member.role", &user("carol"))]);
     assert_eq!(b.raw.texts("SELECT detail FROM audit WHERE detail LIKE '%secret%'").await, Vec::<String>::new());
 }
 
