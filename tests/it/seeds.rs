@@ -143,7 +143,10 @@ fn seeds_of_the_bus() {
     .encode();
     let mut seeds: Vec<_> = envelopes.iter().map(|(name, bytes)| (format!("good-{name}"), bytes.to_vec())).collect();
     let everything = Revoked::User { user: user("dave"), but: Some([8; 32]), ending: Ending::SignIn };
-    for (name, revoked) in [("good-revoke", Revoked::Login([7; 32])), ("good-revoke-user", everything)] {
+    let person = Revoked::Person(user("erin"));
+    for (name, revoked) in
+        [("good-revoke", Revoked::Login([7; 32])), ("good-revoke-user", everything), ("good-revoke-person", person)]
+    {
         seeds.push((name.to_owned(), Envelope::Revoked(revoked).encode().to_vec()));
     }
     seeds.push(("bad-cut".to_owned(), frame[..frame.len() / 2].to_vec()));
