@@ -8,8 +8,8 @@ use crate::ports::{Erasing, MessageStore, StoreError};
 
 /// How often it is looked whether there is anybody.
 pub const EVERY: Duration = Duration::from_secs(2);
-/// Items of one step.
-const STEP: u32 = 2_000;
+/// Items of one step: few enough for one that a busy store does in time.
+const STEP: u32 = 500;
 
 /// One step of one person's erasure.
 ///

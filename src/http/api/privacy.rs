@@ -26,7 +26,7 @@ use crate::ports::{Erasing, MessageStore, OwnMessage, Place, StoreError};
 use crate::refusal::Refusal;
 
 /// Items of one step of erasing, and how long its call goes on with steps before it leaves the rest to the job.
-const ERASE_STEP: u32 = 2_000;
+const ERASE_STEP: u32 = 500;
 const ERASE_AT_ONCE: Duration = Duration::from_secs(1);
 
 /// Ends the account: its id is never given out again.

@@ -2,7 +2,7 @@
 
 use roundtable::domain::audit::{Deed, What, Whence};
 use roundtable::entry::Body;
-use roundtable::ports::{CutOff, Erasing, Place, Reported, Standing};
+use roundtable::ports::{CutOff, Erasing, Place, Reported, Standing, StoreError};
 
 use super::*;
 
@@ -31,13 +31,15 @@ fn react(target: Seq, emoji: &str) -> Change {
 /// Steps until a round has ended; gives how many steps it took.
 async fn round(b: &Backend, limit: u32) -> usize {
     for steps in 1.. {
-        match b.store.erase_some(limit).await.expect("the store is there") {
-            Erasing::Round(whose) => {
+        match b.store.erase_some(limit).await {
+            Ok(Erasing::Round(whose)) => {
                 assert_eq!(whose, user("alice"));
                 return steps;
             }
-            Erasing::Step(whose) => assert_eq!(whose, user("alice")),
-            Erasing::Nothing => panic!("a round never ended"),
+            Ok(Erasing::Step(whose)) => assert_eq!(whose, user("alice")),
+            // A store that is too busy: the job tries again, and so does this.
+            Err(StoreError::Unavailable(_)) if steps < 1_000 => {}
+            other => panic!("a round never ended: {other:?}"),
         }
     }
     unreachable!()
@@ -67,8 +69,8 @@ async fn alice_was_here(b: &Backend, messages: usize) -> Owned {
     room.append(vec![says("bob", "b", "from bob")]).await;
     let own =
         |n: usize| item("alice", AT, with_data(&format!("m{n}"), &format!("{MARKER} {n}"), &format!("\"{MARKER}\"")));
-    for first in (0..messages).step_by(2_000) {
-        room.append((first..messages.min(first + 2_000)).map(own).collect()).await;
+    for first in (0..messages).step_by(500) {
+        room.append((first..messages.min(first + 500)).map(own).collect()).await;
     }
     for target in 2..=5 {
         room.does("alice", Change::Edit { target, text: format!("{MARKER} edited") }).await;
@@ -292,10 +294,13 @@ async fn bans_from_the_server_are_found_by_every_node(b: Backend) {
 
 #[tokio::test]
 async fn a_hundred_thousand_messages_leave_no_text_and_no_gap() {
-    let b = Backend::postgres().await;
+    let url = Postgres::shared().await.database().await;
+    let store = PostgresStore::connect(&url, PostgresOptions::default()).expect("a PostgreSQL URL");
+    store.migrate().await.expect("a fresh database");
+    let b = Backend { store: Arc::new(store), raw: Raw::Postgres(url) };
     alice_was_here(&b, 100_000).await;
     let length = b.log("one").await.len();
     begins(&b).await;
-    assert!(round(&b, 2_000).await > 50, "in bounded steps");
+    assert!(round(&b, 500).await > 200, "in bounded steps");
     nothing_is_left(&b, length, 100_000).await;
 }
