@@ -199,6 +199,17 @@ impl Entry {
         }
     }
 
+    /// As [`Self::erase`], for all that a person said: their reactions go as well. False: nothing of it was there.
+    pub fn forget(&mut self) -> bool {
+        match &mut self.body {
+            Body::Reaction { emoji, active, .. } => {
+                *active = false;
+                !std::mem::take(emoji).is_empty()
+            }
+            _ => self.erase(),
+        }
+    }
+
     /// The name of the entry's kind on the wire and in the store.
     pub fn kind(&self) -> &'static str {
         match self.body {

@@ -7,6 +7,8 @@ pub const TEXT_CHARS: usize = 4_000;
 pub const NAME_CHARS: usize = 100;
 /// Unicode scalar values of a room's topic.
 pub const TOPIC_CHARS: usize = 1_000;
+/// Unicode scalar values of a report's reason and of a moderator's note.
+pub const NOTE_CHARS: usize = 1_000;
 /// Unicode scalar values of a reaction.
 pub const EMOJI_CHARS: usize = 32;
 /// Unicode scalar values of a password.

@@ -20,7 +20,7 @@ use crate::actors::bus::{BusActor, BusPorts};
 use crate::actors::cluster::{ClusterActor, ClusterConfig, RouterPort};
 use crate::actors::envelope::Envelope;
 use crate::actors::hub::{Hub, HubContext};
-use crate::actors::messages::{Describe, DrainShards, Flush, HubIndex, LeaveCluster, ToHub, ToNode};
+use crate::actors::messages::{Describe, DrainShards, Flush, HubIndex, LeaveCluster, RevokedHere, ToHub, ToNode};
 use crate::actors::persistence::{PersistenceActor, StoreGate};
 use crate::actors::room::RoomContext;
 use crate::actors::room::feed::Hubs;
@@ -38,7 +38,7 @@ use crate::infra::loopback::LoopbackBus;
 use crate::infra::postgres::{PostgresOptions, PostgresStore};
 use crate::infra::redis::RedisBus;
 use crate::infra::sqlite::SqliteStore;
-use crate::jobs::{self, Jobs};
+use crate::jobs::{self, Jobs, cut_off, erasure};
 use crate::metrics::Metrics;
 use crate::ports::{ClusterBus, MessageStore, NodeState, StoreError};
 use crate::telemetry;
@@ -345,6 +345,9 @@ impl Core {
         if self.config.search.enabled {
             jobs::indexer::start(&jobs, &self.metrics);
         }
+        jobs.start("erasure", erasure::EVERY, erasure::step);
+        let router = self.router.clone();
+        cut_off::start(self.store.clone(), move |revoked| router.do_send(RevokedHere(revoked)), jobs.stopping());
         running
     }
 
@@ -366,12 +369,10 @@ impl Core {
 
     /// Tells this node's and every other node's hubs that something was revoked.
     fn revoke_port(&self) -> RevokePort {
-        let (hubs, cluster, to_nodes) = (self.hubs.clone(), self.cluster.clone(), self.to_nodes.clone());
+        let (router, cluster, to_nodes) = (self.router.clone(), self.cluster.clone(), self.to_nodes.clone());
         let node = self.node.clone();
         Arc::new(move |revoked: Revoked| {
-            for hub in hubs.read().iter().flat_map(|hubs| hubs.iter()).flatten() {
-                hub.do_send(ToHub::Revoked { revoked: revoked.clone(), ago_ms: 0 });
-            }
+            router.do_send(RevokedHere(revoked.clone()));
             let (cluster, to_nodes, node) = (cluster.clone(), to_nodes.clone(), node.clone());
             actix_rt::spawn(async move {
                 let Ok(status) = cluster.send(Describe).await else { return };

@@ -157,7 +157,7 @@ mod tests {
             data: Some(data.expect("valid JSON")),
             over_rate_ms: None,
         };
-        let caller = Caller { user: UserId::parse("a").expect("valid"), admin: true };
+        let caller = Caller { user: UserId::parse("a").expect("valid"), admin: true, from: None };
         let ask = PeerMessage::Ask { stream: 1, n: 2, have: 1, caller, command: command.clone() };
         let room = RoomId::parse("lobby").expect("valid");
         let bytes = Envelope::Room(room, ask).encode();

@@ -43,6 +43,7 @@ impl Closing {
     pub const SECOND_HELLO: Self = Self { code: 4000, reason: "a second hello" };
     pub const WRONG_KIND: Self = Self { code: 4000, reason: "frames of the wrong kind for the subprotocol" };
     pub const REVOKED: Self = Self { code: 4003, reason: "the session was revoked" };
+    pub const BANNED: Self = Self { code: 4003, reason: "banned from the server" };
     pub const DRAINING: Self = Self { code: 4200, reason: "draining" };
     pub const STALLED: Self = Self { code: 4201, reason: "no bytes taken for too long" };
     pub const NO_HEARTBEAT: Self = Self { code: 4202, reason: "heartbeat missed" };

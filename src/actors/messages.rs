@@ -183,6 +183,11 @@ pub struct ReleaseShards {
     pub shards: Vec<ShardId>,
 }
 
+/// To the router: something was revoked, as far as this node is concerned.
+#[derive(Clone, Debug, Message)]
+#[rtype(result = "()")]
+pub struct RevokedHere(pub Revoked);
+
 // -------------------------------------------------------------------------------------------------------- cluster
 
 /// To the cluster: these shards of [`ReleaseShards`] have no room that writes any more.
@@ -273,6 +278,8 @@ pub enum RoomControl {
         from: NodeId,
         message: PeerMessage,
     },
+    /// A person was erased: nothing of theirs may be shown from memory, and no membership of theirs counts.
+    Forget(UserId),
     /// Answer to [`RoomNews::Idle`]: how often the room was handed out so far.
     HandedOut(u64),
     /// Answer to [`RoomNews::Stopping`]: nobody can have a handle, stop now (or else: stay).

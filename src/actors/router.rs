@@ -11,11 +11,12 @@ use actix_rt::ArbiterHandle;
 
 use crate::actors::envelope::{Envelope, PeerMessage};
 use crate::actors::messages::{
-    FromNode, HubIndex, LinkBroken, Lookup, NodesLost, OwnersChanged, ReleaseShards, RoomControl, RoomNews,
-    ShardsReleased, ToHub, ToRoom,
+    FromNode, HubIndex, LinkBroken, Lookup, NodesLost, OwnersChanged, ReleaseShards, RevokedHere, RoomControl,
+    RoomNews, ShardsReleased, ToHub, ToRoom,
 };
 use crate::actors::room::feed::Hubs;
 use crate::actors::room::{RoomActor, RoomContext};
+use crate::domain::revoked::Revoked;
 use crate::ids::{NodeId, RoomId, SHARDS, ShardId, fnv1a};
 
 /// A worker thread is up: its hub, and its arbiter for rooms to run on.
@@ -131,6 +132,16 @@ impl RouterActor {
         }
     }
 
+    /// Sessions end on this node, and its rooms forget who was erased.
+    fn revoked(&self, revoked: &Revoked) {
+        for hub in self.hubs.read().iter().flat_map(|hubs| hubs.iter()).flatten() {
+            hub.do_send(ToHub::Revoked { revoked: revoked.clone(), ago_ms: 0 });
+        }
+        if let Revoked::Person(user) = revoked {
+            self.tell_all(|| RoomControl::Forget(user.clone()));
+        }
+    }
+
     fn remove(&mut self, id: &RoomId) {
         self.rooms.remove(id);
         self.by_shard[usize::from(ShardId::of(id).0)].remove(id);
@@ -200,13 +211,17 @@ impl Handler<FromNode> for RouterActor {
                         entry.control.do_send(RoomControl::Peer { from, message: message_to_room });
                     }
                 }
-                Envelope::Revoked(revoked) => {
-                    for hub in self.hubs.read().iter().flat_map(|hubs| hubs.iter()).flatten() {
-                        hub.do_send(ToHub::Revoked { revoked: revoked.clone(), ago_ms: 0 });
-                    }
-                }
+                Envelope::Revoked(revoked) => self.revoked(&revoked),
             }
         }
+    }
+}
+
+impl Handler<RevokedHere> for RouterActor {
+    type Result = ();
+
+    fn handle(&mut self, RevokedHere(revoked): RevokedHere, _: &mut Self::Context) {
+        self.revoked(&revoked);
     }
 }
 

@@ -24,7 +24,9 @@ use crate::config;
 use crate::domain::revoked::Revoked;
 use crate::domain::scopes::{Grant, Need, Scopes};
 use crate::ids::{Millis, UserId};
-use crate::ports::{Created, Device, Login, MessageStore, NEVER, NewCredential, SecretHash, StoreError, User};
+use crate::ports::{
+    Created, Device, Login, MessageStore, NEVER, NewCredential, SecretHash, Standing, StoreError, User,
+};
 use crate::protocol::text;
 use crate::refusal::Refusal;
 use cache::Cache;
@@ -81,6 +83,9 @@ pub enum AuthError {
     /// Wrong or expired credentials; the text says what is wrong, without quoting them.
     #[error("{0}")]
     Unauthenticated(String),
+    /// They are right, and whoever they are of may not come in.
+    #[error("{0}")]
+    Banned(&'static str),
     /// Whether they are right can't be known now.
     #[error("{0}")]
     Unavailable(String),
@@ -115,6 +120,7 @@ impl From<AuthError> for Refusal {
     fn from(error: AuthError) -> Self {
         match error {
             AuthError::Unauthenticated(reason) => Self::unauthenticated(reason),
+            AuthError::Banned(reason) => Self::forbidden(reason),
             AuthError::Unavailable(_) => Self::unavailable("credentials can't be checked now"),
             AuthError::Overloaded => Self::overloaded("too many logins at once"),
             AuthError::Throttled(wait) => {
@@ -171,6 +177,9 @@ pub struct LoggedIn {
     pub device: String,
     password_hash: String,
 }
+/// How long somebody who was neither banned nor erased is taken as such. Every node is told of a change at once, and looks
+/// for changes besides (`jobs/cut_off.rs`).
+const GOOD: Duration = Duration::from_secs(60);
 
 /// Checks credentials. One a node, shared.
 pub struct Authenticator {
@@ -181,6 +190,8 @@ pub struct Authenticator {
     logins: Cache<SecretHash, Login>,
     lookups: Lookups,
     seen: Seen,
+    /// Users of good standing.
+    good: Cache<UserId, ()>,
     passwords: Passwords,
     throttle: Throttle,
     /// How often something was revoked.
@@ -203,6 +214,7 @@ impl Authenticator {
             known_users: Cache::new(KNOWN_USERS_MOST, KNOWN_USERS),
             logins: Cache::new(LOGINS_MOST, LOGINS_HEARD),
             seen: Seen::default(),
+            good: Cache::new(KNOWN_USERS_MOST, GOOD),
             passwords: Passwords::new(),
             throttle: Throttle::new(),
             revoked: AtomicU64::new(0),
@@ -242,11 +254,31 @@ impl Authenticator {
     pub async fn authenticate(&self, token: &str) -> Result<Identity, AuthError> {
         for _ in 0..LOOKS {
             let identity = self.look(token).await?;
+            self.check_standing(&identity.user.id).await?;
             if self.is_current(&identity) {
                 return Ok(identity);
             }
         }
         Err(AuthError::Unavailable("too much is being revoked".to_owned()))
+    }
+
+    /// Whether somebody, whatever proves who they are, may come in at all. Only a good standing is remembered, so that
+    /// a ban that is lifted counts at once.
+    async fn check_standing(&self, user: &UserId) -> Result<(), AuthError> {
+        if self.good.get(user).is_some() {
+            return Ok(());
+        }
+        let as_of = self.revoked.load(Ordering::Acquire);
+        match self.store.standing(user).await? {
+            Standing::Good => self.good.put(user.clone(), ()),
+            Standing::Banned => return Err(AuthError::Banned("you are banned from this server")),
+            Standing::Erased => return Err(AuthError::wrong("the user of these credentials is gone")),
+        }
+        if self.revoked.load(Ordering::Acquire) != as_of {
+            // It may have been read before it changed: whoever needs it looks again.
+            self.good.remove(user);
+        }
+        Ok(())
     }
 
     /// The same identity again, after something was revoked.
@@ -263,6 +295,7 @@ impl Authenticator {
                     Identity { as_of, ..identity.clone() }
                 }
             };
+            self.check_standing(&identity.user.id).await?;
             if self.is_current(&identity) {
                 return Ok(identity);
             }
@@ -377,6 +410,7 @@ impl Authenticator {
             }
         }
         let (user, password_hash) = stored.ok_or_else(wrong)?;
+        self.check_standing(&user.id).await?;
         let device = device::cookie(&user.id, &password_hash)?;
         Ok(LoggedIn { user, device, password_hash })
     }
@@ -495,8 +529,9 @@ impl Authenticator {
     pub fn forget(&self, revoked: &Revoked) {
         let clean = || match revoked {
             Revoked::Login(hash) => self.logins.remove(hash),
-            Revoked::User { user, .. } | Revoked::Known(user) => {
+            Revoked::User { user, .. } | Revoked::Known(user) | Revoked::Person(user) => {
                 self.known_users.remove(user);
+                self.good.remove(user);
                 self.logins.retain(|login| login.user.id != *user);
             }
         };

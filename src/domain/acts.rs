@@ -22,12 +22,27 @@ pub enum Act {
     Invite,
     /// Search its messages.
     Search,
+    /// Report a message to the moderators.
+    Report,
+    /// See the reports and decide on them.
+    Moderate,
+    /// See who used which right.
+    SeeAudit,
 }
 
 impl Act {
     /// All of them, for the table-driven test.
-    pub const ALL: [Self; 6] =
-        [Self::SeeBans, Self::MarkRead, Self::SeeRevisions, Self::Pin, Self::Invite, Self::Search];
+    pub const ALL: [Self; 9] = [
+        Self::SeeBans,
+        Self::MarkRead,
+        Self::SeeRevisions,
+        Self::Pin,
+        Self::Invite,
+        Self::Search,
+        Self::Report,
+        Self::Moderate,
+        Self::SeeAudit,
+    ];
 
     /// Whether `role` may; an admin's is `Owner`, `None`: not a member (of a public room). The two of a direct room are
     /// equals: each may what a moderator may.
@@ -35,10 +50,11 @@ impl Act {
         let equals = kind == RoomKind::Direct && role.is_some();
         let moderates = matches!(role, Some(Role::Owner | Role::Moderator)) || equals;
         match self {
-            Self::SeeBans | Self::SeeRevisions | Self::Pin | Self::Invite => moderates,
+            Self::SeeBans | Self::SeeRevisions | Self::Pin | Self::Invite | Self::Moderate => moderates,
             Self::MarkRead => role.is_some(),
             // Whoever was admitted may read it.
-            Self::Search => true,
+            Self::Search | Self::Report => true,
+            Self::SeeAudit => role == Some(Role::Owner) || equals,
         }
     }
 
@@ -50,6 +66,9 @@ impl Act {
             Self::Pin => "only owners and moderators pin messages",
             Self::Invite => "only owners and moderators invite people",
             Self::Search => "whoever may read a room may search it",
+            Self::Report => "anybody who may read a message may report it",
+            Self::Moderate => "only owners and moderators see reports and decide on them",
+            Self::SeeAudit => "only owners see the audit log",
         }
     }
 

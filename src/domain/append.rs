@@ -1,5 +1,6 @@
 //! What a room asks of the store, and what becomes of it: the vocabulary between an owner's decisions and the log.
 
+use crate::domain::audit::Whence;
 use crate::entry::{Data, Mentions, Role, RoomPatch};
 use crate::ids::{MessageId, Millis, Seq, UserId};
 
@@ -9,6 +10,8 @@ pub struct AppendItem {
     pub user: UserId,
     pub at: Millis,
     pub change: Change,
+    /// From where, for the audit log.
+    pub from: Option<Box<Whence>>,
 }
 
 #[derive(Clone, Debug, PartialEq, Eq)]

@@ -2,6 +2,7 @@
 
 use serde::{Deserialize, Serialize};
 
+use crate::domain::audit::Whence;
 use crate::entry::{Data, Role, RoomPatch};
 use crate::ids::{MessageId, Millis, Seq, UserId};
 
@@ -11,6 +12,9 @@ pub struct Caller {
     pub user: UserId,
     /// May do in every room what an owner may (a JWT's role `admin`).
     pub admin: bool,
+    /// For the audit log; known of HTTP calls. Boxed, since every idle session has a caller.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub from: Option<Box<Whence>>,
 }
 
 /// A request to a room. Texts are normalised and checked for length before they become one.

@@ -3,6 +3,7 @@
 
 pub mod acts;
 pub mod append;
+pub mod audit;
 pub mod command;
 pub mod cursor;
 pub mod direct;

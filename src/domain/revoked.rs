@@ -13,6 +13,8 @@ pub enum Revoked {
     User { user: UserId, but: Option<[u8; 32]>, ending: Ending },
     /// Nothing ends: what is known of this user, such as the name, is out of date.
     Known(UserId),
+    /// Everything of a person who was erased: their sessions close with 4003, and rooms forget what they wrote.
+    Person(UserId),
 }
 
 /// What the clients of those sessions are told to do.

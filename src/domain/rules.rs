@@ -188,7 +188,7 @@ mod tests {
     }
 
     fn caller(name: &str) -> Caller {
-        Caller { user: user(name), admin: false }
+        Caller { user: user(name), admin: false, from: None }
     }
 
     fn room(kind: RoomKind) -> Room {
@@ -236,7 +236,7 @@ mod tests {
         assert_eq!(code(write(&room, &people, &caller("mute"))), Some(Code::Forbidden));
         assert_eq!(write(&room, &people, &caller("emma")), Ok(Role::Member));
         assert_eq!(code(join(&room, &people, &caller("bane"))), Some(Code::Forbidden));
-        assert_eq!(write(&room, &people, &Caller { user: user("root"), admin: true }), Ok(Role::Owner));
+        assert_eq!(write(&room, &people, &Caller { user: user("root"), admin: true, from: None }), Ok(Role::Owner));
     }
 
     #[test]

@@ -8,7 +8,8 @@ use std::collections::{BTreeMap, HashMap, HashSet};
 
 use sha2::{Digest, Sha256};
 
-use crate::entry::{Body, Entry, Mentions, Message, Role, Room, RoomPatch};
+use crate::domain::audit::{self, Deed, What, Whence};
+use crate::entry::{Body, Entry, Mentions, Message, Role, Room, RoomKind, RoomPatch};
 use crate::ids::{MessageId, Millis, Seq, UserId};
 use crate::ports::{AppendItem, Change, Outcome, RoomNo};
 
@@ -167,6 +168,9 @@ pub struct Plan {
     pub reactions_set: HashSet<(Seq, UserId, String)>,
     pub reactions_cleared: HashSet<(Seq, UserId, String)>,
     pub people: HashMap<UserId, Person>,
+    /// What the audit log has to say: every act for which the member needed a right that others lack. Room commands
+    /// are seen here and nowhere else, whether they came by WebSocket or HTTP.
+    pub deeds: Vec<Deed>,
     /// The record as it is now; `head` counts the new entries.
     pub room: Room,
     pub room_changed: bool,
@@ -216,6 +220,13 @@ pub fn plan(mut before: Before, items: Vec<AppendItem>) -> Plan {
     planner.plan
 }
 
+/// Who does an item.
+struct By {
+    user: UserId,
+    at: Millis,
+    from: Option<Box<Whence>>,
+}
+
 /// The state as the items so far have left it, and what they have to have written.
 struct Planner {
     no: RoomNo,
@@ -247,6 +258,7 @@ impl Planner {
             reactions_set: HashSet::new(),
             reactions_cleared: HashSet::new(),
             people: HashMap::new(),
+            deeds: Vec::new(),
             room,
             room_changed: false,
             room_deleted: false,
@@ -255,7 +267,8 @@ impl Planner {
     }
 
     fn item(&mut self, item: AppendItem) -> Outcome {
-        let AppendItem { user, at, change } = item;
+        let AppendItem { user, at, change, from } = item;
+        let by = By { user: user.clone(), at, from };
         match change {
             Change::Message { id, text, reply_to, data, mentions, only_if_known } => {
                 let key = MessageKey::of(self.no, &user, &id);
@@ -282,16 +295,20 @@ impl Planner {
                 Outcome::Appended { seq, at }
             }
             Change::Edit { target, text, mentions } => self.edit(user, at, target, (text, mentions)),
-            Change::Delete { target, moderator } => self.delete(user, at, target, moderator),
+            Change::Delete { target, moderator } => self.delete(by, target, moderator),
             Change::React { target, emoji, active } => self.react(user, at, target, emoji, active),
-            Change::Patch(patch) => self.patch(user, at, &patch),
-            Change::SetMember { user: whom, role } => self.set_member(&user, whom, role),
-            Change::Accept { invitation } => self.accept(user, at, invitation),
+            Change::Patch(patch) => self.patch(by, &patch),
+            Change::SetMember { user: whom, role } => self.set_member(by, whom, role),
+            Change::Accept { invitation } => self.accept(by, invitation),
             Change::RemoveMember { user: whom } => {
+                if whom != user {
+                    self.deed(by, What::MemberRemoved, Some(&whom), None, None);
+                }
                 self.person(whom, |person| person.role = None);
                 Outcome::Done { role: None }
             }
             Change::Ban { user: whom } => {
+                self.deed(by, What::MemberBanned, Some(&whom), None, None);
                 self.person(whom, |person| {
                     person.role = None;
                     person.banned = true;
@@ -299,10 +316,12 @@ impl Planner {
                 Outcome::Done { role: None }
             }
             Change::Unban { user: whom } => {
+                self.deed(by, What::BanLifted, Some(&whom), None, None);
                 let person = self.person(whom, |person| person.banned = false);
                 Outcome::Done { role: person.role }
             }
             Change::DeleteRoom => {
+                self.deed(by, What::RoomDeleted, None, None, None);
                 self.plan.room_deleted = true;
                 Outcome::Done { role: None }
             }
@@ -352,12 +371,19 @@ impl Planner {
         Outcome::Appended { seq, at }
     }
 
-    fn delete(&mut self, user: UserId, at: Millis, target: Seq, moderator: bool) -> Outcome {
-        match self.messages.get_mut(&target) {
+    fn delete(&mut self, by: By, target: Seq, moderator: bool) -> Outcome {
+        let (user, at) = (by.user.clone(), by.at);
+        let author = match self.messages.get_mut(&target) {
             None => return Outcome::NoSuchTarget,
             Some(message) if message.author != user && !moderator => return Outcome::NotYours,
             Some(Target { text: None, .. }) => return Outcome::Unchanged,
-            Some(message) => message.text = None,
+            Some(message) => {
+                message.text = None;
+                message.author.clone()
+            }
+        };
+        if author != user {
+            self.deed(by, What::MessageDeleted, Some(&author), Some(target), None);
         }
         match self.new_entry(target) {
             Some(Entry { body: Body::Message(message), .. }) => {
@@ -407,11 +433,13 @@ impl Planner {
         Outcome::Appended { seq, at }
     }
 
-    fn patch(&mut self, user: UserId, at: Millis, patch: &RoomPatch) -> Outcome {
+    fn patch(&mut self, by: By, patch: &RoomPatch) -> Outcome {
+        let (user, at) = (by.user.clone(), by.at);
         let effective = self.plan.room.effective(patch);
         if effective.is_empty() {
             return Outcome::Unchanged;
         }
+        self.deed(by, What::RoomChanged, None, None, Some(audit::changes(&effective)));
         self.plan.room.apply(&effective, at);
         self.plan.room_changed = true;
         self.plan.expiry_changed |= effective.ttl_s.is_some();
@@ -419,7 +447,7 @@ impl Planner {
         Outcome::Appended { seq, at }
     }
 
-    fn set_member(&mut self, by: &UserId, whom: UserId, role: Role) -> Outcome {
+    fn set_member(&mut self, by: By, whom: UserId, role: Role) -> Outcome {
         if !self.users.contains(&whom) {
             return Outcome::NoSuchTarget;
         }
@@ -427,8 +455,14 @@ impl Planner {
         if present.banned {
             return Outcome::NotYours;
         }
-        let mute_stays = present.muted && *by == whom && role == Role::Member;
+        let mute_stays = present.muted && by.user == whom && role == Role::Member;
         let role = if mute_stays { Role::Muted } else { role };
+        // Joining a public room takes no right that others lack. Coming into another by oneself does (an administrator's,
+        // or an invitation), and so does giving a role, to oneself too.
+        let joins_freely = by.user == whom && present.role.is_none() && self.plan.room.kind == RoomKind::Public;
+        if !joins_freely {
+            self.deed(by, What::RoleGiven, Some(&whom), None, Some(role.as_str().to_owned()));
+        }
         self.person(whom, |person| {
             person.role = Some(role);
             person.muted = role == Role::Muted;
@@ -437,13 +471,14 @@ impl Planner {
     }
 
     /// Somebody who is a member already takes no use.
-    fn accept(&mut self, user: UserId, at: Millis, token: [u8; 32]) -> Outcome {
-        if let Some(role) = self.people.get(&user).and_then(|person| person.role) {
+    fn accept(&mut self, by: By, token: [u8; 32]) -> Outcome {
+        if let Some(role) = self.people.get(&by.user).and_then(|person| person.role) {
             return Outcome::Done { role: Some(role) };
         }
         match self.invitations.get(&token) {
-            Some(invited) if invited.expires_at > at && invited.uses_left.is_none_or(|left| left > 0) => {
-                let outcome = self.set_member(&user, user.clone(), Role::Member);
+            Some(invited) if invited.expires_at > by.at && invited.uses_left.is_none_or(|left| left > 0) => {
+                let whom = by.user.clone();
+                let outcome = self.set_member(by, whom, Role::Member);
                 if matches!(outcome, Outcome::Done { .. })
                     && let Some(invited) = self.invitations.get_mut(&token)
                     && let Some(left) = &mut invited.uses_left
@@ -455,6 +490,12 @@ impl Planner {
             }
             _ => Outcome::NoSuchTarget,
         }
+    }
+
+    fn deed(&mut self, by: By, what: What, whom: Option<&UserId>, seq: Option<Seq>, detail: Option<String>) {
+        let By { user, at, from } = by;
+        let from = from.map(|from| *from);
+        self.plan.deeds.push(Deed { at, by: user, from, what, whom: whom.cloned(), seq, detail });
     }
 
     fn person(&mut self, whom: UserId, change: impl FnOnce(&mut Person)) -> Person {

@@ -2,6 +2,7 @@
 
 mod changes;
 mod codes;
+mod erasing;
 mod expiring;
 mod index;
 pub mod loopback;

@@ -77,14 +77,14 @@ pub fn present(mut entry: Entry, said_at: Option<Millis>, cutoff: Option<Millis>
 
 /// # Errors
 /// A fault where the stored text is no id.
-pub fn user_id(text: &str) -> Result<UserId, StoreError> {
-    UserId::parse(text).map_err(|rule| StoreError::Fault(format!("a stored user id breaks its rule: {rule}")))
+pub fn room_id(text: &str) -> Result<RoomId, StoreError> {
+    RoomId::parse(text).map_err(|rule| StoreError::Fault(format!("a stored room id breaks its rule: {rule}")))
 }
 
 /// # Errors
 /// A fault where the stored text is no id.
-pub fn room_id(text: &str) -> Result<RoomId, StoreError> {
-    RoomId::parse(text).map_err(|rule| StoreError::Fault(format!("a stored room id breaks its rule: {rule}")))
+pub fn user_id(text: &str) -> Result<UserId, StoreError> {
+    UserId::parse(text).map_err(|rule| StoreError::Fault(format!("a stored user id breaks its rule: {rule}")))
 }
 
 /// What an access token is good for; `None`: it is a login.
@@ -111,7 +111,7 @@ pub fn secret_hash(bytes: &[u8]) -> Result<SecretHash, StoreError> {
 pub fn revoked_in(revoked: &Revoked) -> Result<(Option<&SecretHash>, Option<String>), StoreError> {
     match revoked {
         Revoked::Login(hash) => Ok((Some(hash), None)),
-        Revoked::User { .. } | Revoked::Known(_) => {
+        Revoked::User { .. } | Revoked::Known(_) | Revoked::Person(_) => {
             let what = serde_json::to_string(revoked).map_err(|error| StoreError::Fault(error.to_string()))?;
             Ok((None, Some(what)))
         }

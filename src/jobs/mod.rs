@@ -10,6 +10,9 @@ pub mod indexer;
 
 pub mod credentials;
 
+pub mod cut_off;
+pub mod erasure;
+
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -58,6 +61,11 @@ pub enum Left {
 }
 
 impl Jobs {
+    /// Becomes true when the jobs are to stop.
+    pub fn stopping(&self) -> watch::Receiver<bool> {
+        self.stop.clone()
+    }
+
     pub fn new(node: NodeId, store: Arc<dyn MessageStore>, metrics: Arc<Metrics>) -> (Self, Running) {
         let (stop, stopped) = watch::channel(false);
         (Self { node, store, metrics, stop: stopped }, Running { stop })

@@ -6,14 +6,17 @@
 //! Invariants: the store alone numbers entries; it refuses an append whose epoch is not the room's newest; what it
 //! acknowledged it never forgets. The bus may lose, and after a reconnect repeat, anything; nothing durable depends on it.
 
+mod audit;
 mod bus;
 mod credentials;
 mod expiry;
 mod history;
 mod invitations;
 mod jobs;
+mod moderation;
 mod past;
 mod pins;
+mod privacy;
 mod search;
 
 use std::collections::HashMap;
@@ -22,6 +25,7 @@ use async_trait::async_trait;
 use serde::{Deserialize, Serialize};
 use utoipa::ToSchema;
 
+pub use self::audit::{AuditStore, Audited};
 pub use self::bus::{BusError, BusEvent, ClusterBus, ClusterView, NodeRecord, NodeState};
 pub use self::credentials::{
     Credential, CredentialId, CredentialStore, Device, Keep, Kind, Login, NEVER, NewCredential, Revocations, RevokedAt,
@@ -31,8 +35,10 @@ pub use self::expiry::ExpiryStore;
 pub use self::history::{HistoryStore, Thread};
 pub use self::invitations::{Invitation, InvitationStore, Invited};
 pub use self::jobs::JobStore;
+pub use self::moderation::{Closed, ModerationStore, Report, ReportQuery, Reported};
 pub use self::past::{PastStore, Revision};
 pub use self::pins::{Pin, PinStore, Pinned};
+pub use self::privacy::{CutOff, Erasing, OwnMessage, OwnReaction, OwnReport, OwnRoom, Place, PrivacyStore, Standing};
 pub use self::search::{Match, Matches, Search, SearchStore, Swept};
 pub use crate::domain::append::{AppendItem, Change, Outcome};
 use crate::entry::{Entry, Role, Room};
@@ -150,13 +156,16 @@ pub enum Created {
 /// whole. All return [`StoreError::Unavailable`] where the outcome is unknown.
 #[async_trait]
 pub trait MessageStore:
-    CredentialStore
+    AuditStore
+    + CredentialStore
     + ExpiryStore
     + HistoryStore
     + InvitationStore
     + JobStore
+    + ModerationStore
     + PastStore
     + PinStore
+    + PrivacyStore
     + SearchStore
     + Send
     + Sync

@@ -7,7 +7,7 @@ use std::borrow::Cow;
 
 use unicode_normalization::{IsNormalized, UnicodeNormalization, is_nfc_quick};
 
-use crate::limits::{EMOJI_CHARS, NAME_CHARS, PASSWORD_CHARS, TEXT_CHARS, TOPIC_CHARS};
+use crate::limits::{EMOJI_CHARS, NAME_CHARS, NOTE_CHARS, PASSWORD_CHARS, TEXT_CHARS, TOPIC_CHARS};
 use crate::refusal::Refusal;
 
 /// A message's text: 1–4,000 scalar values, not blank.
@@ -36,6 +36,18 @@ pub fn name(value: &str) -> Result<String, Refusal> {
 /// `bad_request` that names the field and the rule.
 pub fn topic(value: &str) -> Result<String, Refusal> {
     normalised("topic", value, TOPIC_CHARS)
+}
+
+/// What somebody tells a moderator, or a moderator writes down: 1–1,000 scalar values, not blank.
+///
+/// # Errors
+/// `bad_request` that names `field` and the rule.
+pub fn note(field: &'static str, value: &str) -> Result<String, Refusal> {
+    let note = normalised(field, value, NOTE_CHARS)?;
+    if note.chars().all(char::is_whitespace) {
+        return Err(Refusal::bad_request(format!("{field}: must not be empty or blank")));
+    }
+    Ok(note)
 }
 
 /// A reaction: 1–32 scalar values, not blank.

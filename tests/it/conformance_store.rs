@@ -1,6 +1,7 @@
 //! What every [`MessageStore`] must do: one suite, run on PostgreSQL and on SQLite.
 
 mod accounts;
+mod audit;
 mod changes;
 mod crash;
 mod credentials;
@@ -10,10 +11,12 @@ mod history;
 mod invitations;
 mod jobs;
 mod logs;
+mod moderation;
 mod outage;
 mod paging;
 mod past;
 mod pins;
+mod privacy;
 mod rooms;
 mod search;
 
@@ -154,6 +157,61 @@ impl Raw {
         }
     }
 
+    /// Changes something behind the store's back.
+    async fn execute(&self, sql: &str) {
+        self.try_execute(sql).await.expect("it may");
+    }
+
+    /// The same where it may be refused; gives why.
+    async fn try_execute(&self, sql: &str) -> Result<(), String> {
+        match self {
+            Self::Postgres(url) => {
+                let (client, connection) = tokio_postgres::connect(url, NoTls).await.expect("the server is there");
+                let connection = tokio::spawn(connection);
+                let done = client.batch_execute(sql).await;
+                drop(client);
+                let _ = connection.await;
+                done.map_err(|error| error.as_db_error().map_or(error.to_string(), |db| db.message().to_owned()))
+            }
+            Self::Sqlite { path, .. } => {
+                let connection = rusqlite::Connection::open(path).expect("the file is there");
+                connection.busy_timeout(Duration::from_secs(10)).expect("a timeout");
+                connection.execute_batch(sql).map_err(|error| error.to_string())
+            }
+        }
+    }
+
+    /// Every row of every table, whatever its columns, in which `word` stands, as text or as bytes; on SQLite also what
+    /// the file itself holds of it, in a place that nothing points to.
+    async fn with(&self, word: &str) -> Vec<String> {
+        let tables = match self {
+            Self::Postgres(_) => "SELECT quote_ident(tablename) FROM pg_tables WHERE schemaname = 'public'",
+            Self::Sqlite { .. } => "SELECT name FROM sqlite_master WHERE type = 'table'",
+        };
+        let hex: String = word.bytes().map(|byte| format!("{byte:02x}")).collect();
+        let mut found = Vec::new();
+        for table in self.texts(tables).await {
+            let rows = match self {
+                Self::Postgres(_) => format!("SELECT t::text FROM {table} t WHERE t::text ~ '{word}|{hex}'"),
+                Self::Sqlite { .. } => {
+                    let columns = self.texts(&format!("SELECT name FROM pragma_table_info('{table}')")).await;
+                    let row: Vec<String> = columns.iter().map(|column| format!("quote(\"{column}\")")).collect();
+                    let row = row.join(" || ' ' || ");
+                    format!("SELECT {row} FROM \"{table}\" WHERE {row} LIKE '%{word}%' OR {row} LIKE '%{hex}%'")
+                }
+            };
+            found.extend(self.texts(&rows).await.into_iter().map(|row| format!("{table}: {row}")));
+        }
+        if let Self::Sqlite { path, .. } = self {
+            self.execute("PRAGMA wal_checkpoint(TRUNCATE)").await;
+            let bytes = std::fs::read(path).expect("the file is there");
+            if bytes.windows(word.len()).any(|window| window == word.as_bytes()) {
+                found.push("the file".to_owned());
+            }
+        }
+        found
+    }
+
     /// Keeps everyone else from writing to any room until the returned sender is dropped.
     async fn block_writes(&self) -> tokio::sync::oneshot::Sender<()> {
         let (release, released) = tokio::sync::oneshot::channel::<()>();
@@ -261,7 +319,7 @@ fn public(id: &str) -> Room {
 }
 
 fn item(by: &str, at: Millis, change: Change) -> AppendItem {
-    AppendItem { user: user(by), at, change }
+    AppendItem { user: user(by), at, change, from: None }
 }
 
 fn says(by: &str, id: &str, text: &str) -> AppendItem {

@@ -18,6 +18,7 @@ mod contract_http;
 mod contract_limits;
 mod contract_log;
 mod contract_permissions;
+mod contract_privacy;
 mod contract_rooms;
 mod contract_search;
 mod contract_slow_reader;

@@ -102,7 +102,7 @@ fn seeds_of_messagepack_frames() {
 fn seeds_of_the_bus() {
     let user = |id: &str| UserId::parse(id).expect("a valid id");
     let room = RoomId::parse("lobby").expect("a valid id");
-    let caller = Caller { user: user("alice"), admin: false };
+    let caller = Caller { user: user("alice"), admin: false, from: None };
     let data = roundtable::entry::Data::from_compact(r#"{"a":[1,1e400,null]}"#.to_owned()).expect("valid JSON");
     let send = Command::Send {
         id: MessageId::parse("m-1").expect("a valid id"),
@@ -143,7 +143,10 @@ fn seeds_of_the_bus() {
     .encode();
     let mut seeds: Vec<_> = envelopes.iter().map(|(name, bytes)| (format!("good-{name}"), bytes.to_vec())).collect();
     let everything = Revoked::User { user: user("dave"), but: Some([8; 32]), ending: Ending::SignIn };
-    for (name, revoked) in [("good-revoke", Revoked::Login([7; 32])), ("good-revoke-user", everything)] {
+    let person = Revoked::Person(user("erin"));
+    for (name, revoked) in
+        [("good-revoke", Revoked::Login([7; 32])), ("good-revoke-user", everything), ("good-revoke-person", person)]
+    {
         seeds.push((name.to_owned(), Envelope::Revoked(revoked).encode().to_vec()));
     }
     seeds.push(("bad-cut".to_owned(), frame[..frame.len() / 2].to_vec()));

@@ -161,7 +161,8 @@ impl Hub {
             };
             match revoked {
                 Revoked::Login(hash) if login == Some(hash) => core.close(Closing::REVOKED),
-                Revoked::Login(_) | Revoked::Known(_) => {}
+                Revoked::Person(whose) if user == Some(whose) => core.close(Closing::REVOKED),
+                Revoked::Login(_) | Revoked::Person(_) | Revoked::Known(_) => {}
                 Revoked::User { user: whose, but, ending } => {
                     if user != Some(whose) || but.is_some() && login == but.as_ref() {
                         continue;

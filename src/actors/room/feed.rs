@@ -129,6 +129,15 @@ impl Feed {
         self.expiry = expiry;
     }
 
+    /// What a person wrote is not replayed from memory any more.
+    pub fn forget(&mut self, user: &UserId) {
+        let theirs: Vec<Seq> =
+            self.ring.iter().filter(|kept| kept.entry.user == *user).map(|kept| kept.entry.seq).collect();
+        for seq in theirs {
+            self.ring.replace(seq, |kept| changed(kept, Entry::forget));
+        }
+    }
+
     /// The entries behind `after`, without the texts of what has expired at `now`; `None`: the store must be asked.
     pub fn after(&mut self, after: Seq, max_bytes: usize, now: Millis) -> Option<Vec<Arc<LogEntry>>> {
         if after >= self.head() {

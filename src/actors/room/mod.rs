@@ -370,6 +370,19 @@ impl RoomActor {
         }
     }
 
+    /// The store has fenced the rooms that a person who was erased belonged to, so an append under way finds out by
+    /// itself that the members are others now.
+    fn forget_person(&mut self, user: &UserId, ctx: &mut Context<Self>) {
+        self.feed.forget(user);
+        if let Role::Owner(owning) = &self.role
+            && owning.knows(user)
+            && !owning.releasing()
+            && !owning.owner.is_appending()
+        {
+            self.superseded(ctx);
+        }
+    }
+
     fn refuse_held(&mut self, refusal: &Refusal) {
         for request in std::mem::take(&mut self.held) {
             self.answer(request.token, Err(refusal.clone()));
@@ -448,6 +461,7 @@ impl Handler<RoomControl> for RoomActor {
             RoomControl::NodeLost(node) => self.node_lost(&node, ctx),
             RoomControl::LinkBroken(node) => self.link_broken(node.as_ref(), ctx),
             RoomControl::Peer { from, message } => self.peer(from, message, ctx),
+            RoomControl::Forget(user) => self.forget_person(&user, ctx),
             RoomControl::HandedOut(count) => self.handed_out(count, ctx),
             RoomControl::Stop(stop) => self.stop_answer(stop, ctx),
         }

@@ -89,6 +89,12 @@ impl Owning {
         head > self.owner.room().head && !self.owner.is_appending()
     }
 
+    /// Whether somebody is a member or banned, as far as this owner knows.
+    pub(super) fn knows(&self, user: &UserId) -> bool {
+        let people = self.owner.people();
+        people.role(user).is_some() || people.bans.contains(user)
+    }
+
     pub(super) fn is_idle(&self) -> bool {
         self.owner.is_idle() && self.peers.is_empty()
     }
@@ -123,7 +129,7 @@ impl Owning {
     /// Users who may not read the room (any more).
     fn strangers(&self, users: &[UserId]) -> Vec<UserId> {
         let may_read = |user: &UserId| {
-            let caller = Caller { user: user.clone(), admin: false };
+            let caller = Caller { user: user.clone(), admin: false, from: None };
             rules::read(self.owner.room(), self.owner.people(), &caller).is_ok()
         };
         users.iter().filter(|user| !may_read(user)).cloned().collect()

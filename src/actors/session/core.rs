@@ -177,7 +177,7 @@ impl SessionCore {
 
     /// Opens the session; the user never changes afterwards.
     pub fn identified(&self, identity: &Identity) {
-        let caller = Caller { user: identity.user.id.clone(), admin: identity.admin };
+        let caller = Caller { user: identity.user.id.clone(), admin: identity.admin, from: None };
         if self.caller.set(caller).is_ok() {
             self.renewed(identity);
         }

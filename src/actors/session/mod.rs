@@ -28,7 +28,7 @@ use crate::actors::hub::{HEARTBEAT_S, Hub, unix_ms};
 use crate::auth::{AuthError, Identity};
 use crate::limits::{DATA_BYTES, TEXT_CHARS};
 use crate::protocol::{self, Encoding, Request, ServerFrame, WelcomeLimits};
-use crate::refusal::Refusal;
+use crate::refusal::{Code, Refusal};
 
 /// Longest random wait of clients before they reconnect after an unexpected end, in milliseconds.
 const JITTER_MS: u64 = 1_000;
@@ -105,9 +105,13 @@ impl Session {
                 Ok(identity) => welcome(&hub, &core, reference, &identity),
                 Err(refusal) => {
                     let refusal = Refusal::from(refusal);
-                    let retryable = refusal.code.retryable();
+                    let code = refusal.code;
                     hub.send(&core, &ServerFrame::Error(refusal), reference);
-                    core.close(if retryable { Closing::TRY_AGAIN } else { Closing::UNAUTHENTICATED });
+                    core.close(match code {
+                        Code::Forbidden => Closing::BANNED,
+                        code if code.retryable() => Closing::TRY_AGAIN,
+                        _ => Closing::UNAUTHENTICATED,
+                    });
                 }
             }
             core.release();

@@ -164,7 +164,8 @@ impl<T> Owner<T> {
                     if let (Change::Message { only_if_known: false, .. }, true) = (&change, self.room.slow_mode_s > 0) {
                         self.last_sent.insert(request.caller.user.clone(), now);
                     }
-                    let item = AppendItem { user: request.caller.user.clone(), at: now, change };
+                    let (user, from) = (request.caller.user.clone(), request.caller.from.clone());
+                    let item = AppendItem { user, at: now, change, from };
                     batch.items.push(item.clone());
                     self.in_flight.push(Slot::Item { request, item, or });
                 }

@@ -10,7 +10,7 @@ fn user(name: &str) -> UserId {
 }
 
 fn caller(name: &str) -> Caller {
-    Caller { user: user(name), admin: false }
+    Caller { user: user(name), admin: false, from: None }
 }
 
 fn send(id: &str) -> Command {

@@ -12,8 +12,9 @@ use actix_web::http::header::{self, HeaderMap};
 use actix_web::web::Data;
 use actix_web::{FromRequest, HttpRequest};
 
-use super::{Api, scopes};
+use super::{Api, Client, scopes};
 use crate::auth::{Identity, csrf_matches};
+use crate::domain::audit::Whence;
 use crate::domain::command::Caller;
 use crate::http::problem::Problem;
 use crate::http::security::CSRF_HEADER;
@@ -37,6 +38,16 @@ impl SignedIn {
     }
 }
 
+impl SignedIn {
+    /// What concerns the whole server is for administrators.
+    ///
+    /// # Errors
+    /// `forbidden` to everybody else.
+    pub fn admin(&self) -> Result<(), Refusal> {
+        if self.caller.admin { Ok(()) } else { Err(Refusal::forbidden("only administrators may do that")) }
+    }
+}
+
 impl FromRequest for SignedIn {
     type Error = Problem;
     type Future = Pin<Box<dyn Future<Output = Result<Self, Problem>>>>;
@@ -55,7 +66,8 @@ impl FromRequest for SignedIn {
             if by_cookie && !request.method().is_safe() {
                 check_csrf(request.headers(), &token)?;
             }
-            let caller = Caller { user: identity.user.id.clone(), admin: identity.admin };
+            let from = Whence(Client::of(&request).address.to_string());
+            let caller = Caller { user: identity.user.id.clone(), admin: identity.admin, from: Some(Box::new(from)) };
             Ok(Self { caller, identity, token })
         })
     }

@@ -7,7 +7,9 @@ use actix_web::web::to;
 use utoipa::openapi::schema::{OneOfBuilder, Schema};
 
 use super::endpoint::{self, Endpoint, delete, get, optional, patch, post, put, required};
-use super::{account, admin, invitations, members, messages, pins, rooms, search, sessions};
+use super::{
+    account, admin, audit, invitations, members, messages, moderation, pins, privacy, rooms, search, sessions,
+};
 use crate::domain::scopes::Scope;
 use crate::entry::{Data, Role};
 use crate::ids::{MessageId, RoomId, UserId};
@@ -61,6 +63,10 @@ fn accounts() -> Vec<Endpoint> {
         patch("/me", || to(account::rename), "Changes one's own record")
             .takes([required("name", name())])
             .gives::<account::Renamed>(200, "As it is now"),
+        delete("/me", || to(privacy::erase), "Erases oneself: texts, name, credentials").gives_nothing("Being erased"),
+        get("/me/export", || to(privacy::export), "Everything of one's own, as JSON Lines")
+            .gives_content(200, "A stream", "application/x-ndjson", text(0..=usize::MAX))
+            .refuses([409]),
         post("/me/password", || to(account::change_password), "A new password; all other logins end")
             .takes([required("old", text(0..=10_000)), required("new", password())])
             .gives_nothing("Changed"),
@@ -91,6 +97,15 @@ fn accounts() -> Vec<Endpoint> {
 
 fn of_admins() -> Vec<Endpoint> {
     vec![
+        get("/admin/audit", || to(audit::all), "Privileged acts, the newest first")
+            .gives_page_of::<audit::AuditLine>("A page"),
+        get("/admin/bans", || to(moderation::bans), "Who is banned from the server")
+            .gives_page_of::<moderation::ServerBan>("A page"),
+        put("/admin/bans/{user}", || to(moderation::ban), "Bans somebody from the server").gives_nothing("Banned"),
+        delete("/admin/bans/{user}", || to(moderation::unban), "Lifts a ban").gives_nothing("Not banned"),
+        get("/reports", || to(moderation::all), "Reports of all rooms, the oldest first")
+            .query([optional("state", word(["open", "closed"]))])
+            .gives_page_of::<moderation::Report>("A page"),
         post("/admin/users/{user}/disconnect", || to(admin::disconnect), "Closes every session of a user")
             .takes([optional("revoke", boolean())])
             .gives_nothing("Closed"),
@@ -199,6 +214,23 @@ fn of_messages() -> Vec<Endpoint> {
             "What edits replaced, where it is kept",
         )
         .gives_page_of::<messages::Replaced>("A page"),
+        post("/rooms/{room}/messages/{seq}/reports", || to(moderation::report), "Reports a message to the moderators")
+            .takes([required("reason", text(1..=1_000))])
+            .gives::<moderation::MadeReport>(200, "It was reported before")
+            .gives::<moderation::MadeReport>(201, "Reported"),
+        get("/rooms/{room}/reports", || to(moderation::of_room), "Reports of a room, the oldest first")
+            .query([optional("state", word(["open", "closed"]))])
+            .gives_page_of::<moderation::Report>("A page"),
+        put("/rooms/{room}/reports/{report}", || to(moderation::close), "Decides on a report")
+            .takes([
+                required("state", word(["closed"])),
+                optional("action", word(["none", "deleted", "banned"])),
+                optional("note", text(0..=1_000)),
+            ])
+            .gives::<moderation::Report>(200, "Decided")
+            .refuses([409]),
+        get("/rooms/{room}/audit", || to(audit::of_room), "Privileged acts in a room, the newest first")
+            .gives_page_of::<audit::AuditLine>("A page"),
         get("/rooms/{room}/messages/{seq}/thread", || to(messages::thread), "The thread that a message is of")
             .query([optional("after", seq())])
             .query([optional("limit", integer(1..=PAGE_MAX.into())), optional("cursor", text(0..=1_000))])

@@ -15,14 +15,17 @@ use ipnet::IpNet;
 
 mod account;
 mod admin;
+mod audit;
 mod credentials;
 mod endpoint;
 mod endpoints;
 mod invitations;
 mod members;
 mod messages;
+mod moderation;
 mod paging;
 mod pins;
+mod privacy;
 mod rooms;
 mod scopes;
 mod search;
@@ -60,6 +63,7 @@ pub struct Shared {
     /// How long a login lasts; the cookie's `Max-Age`, seconds.
     session_s: i64,
     revoke: RevokePort,
+    exports: Arc<privacy::Exports>,
 }
 
 impl Shared {
@@ -72,6 +76,7 @@ impl Shared {
             hsts: server.hsts,
             session_s: i64::from(config.auth.session_days) * 24 * 60 * 60,
             revoke,
+            exports: Arc::default(),
         })
     }
 }

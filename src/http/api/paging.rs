@@ -45,10 +45,15 @@ pub fn encode(inner: &str) -> String {
     URL_SAFE_NO_PAD.encode(inner)
 }
 
-/// A page of what was read: `limit + 1` items at most were asked for, and the extra one tells whether there are more.
-pub fn list<T: Serialize>(mut items: Vec<T>, limit: u32, key: impl Fn(&T) -> &str) -> HttpResponse {
+/// As [`list`], by a key that is made.
+pub fn list_by<T: Serialize>(mut items: Vec<T>, limit: u32, key: impl Fn(&T) -> String) -> HttpResponse {
     let more = items.len() > limit as usize;
     items.truncate(limit as usize);
-    let next = items.last().filter(|_| more).map(|last| encode(key(last)));
+    let next = items.last().filter(|_| more).map(|last| encode(&key(last)));
     HttpResponse::Ok().json(List { items, next })
+}
+
+/// A page of what was read: `limit + 1` items at most were asked for, and the extra one tells whether there are more.
+pub fn list<T: Serialize>(items: Vec<T>, limit: u32, key: impl Fn(&T) -> &str) -> HttpResponse {
+    list_by(items, limit, |item| key(item).to_owned())
 }

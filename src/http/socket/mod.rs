@@ -143,6 +143,9 @@ async fn welcome(
             let refusal = Refusal::from(error);
             Err(if refusal.code.retryable() {
                 unavailable(refusal.message)
+            } else if refusal.code == Code::Forbidden {
+                let (status, reason) = (StatusCode::FORBIDDEN, ConnectRefusal::Unauthenticated);
+                Rejected::new(status, Code::Forbidden, reason, refusal.message)
             } else {
                 let (status, reason) = (StatusCode::UNAUTHORIZED, ConnectRefusal::Unauthenticated);
                 Rejected::new(status, Code::Unauthenticated, reason, refusal.message)

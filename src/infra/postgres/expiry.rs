@@ -26,12 +26,13 @@ const AGAIN: &str = "UPDATE expiring_rooms SET due = $2, upto = greatest(upto, $
 const DONE: &str = "DELETE FROM expiring_rooms WHERE room_no = $1";
 
 /// Erase all that holds a text of these messages (`$2`) of a room (`$1`), except for the names of reactions.
-pub const ERASE_MESSAGES: [&str; 4] = [
+pub const ERASE_MESSAGES: [&str; 5] = [
     "UPDATE entries SET text = NULL, data = NULL WHERE room_no = $1 AND seq = ANY ($2) AND kind = 0",
     "UPDATE entries e SET text = NULL FROM unnest($2::bigint[]) AS n (target)
         WHERE e.room_no = $1 AND e.target = n.target AND e.kind = 1 AND e.text IS NOT NULL",
     "DELETE FROM revisions v USING unnest($2::bigint[]) AS n (target) WHERE v.room_no = $1 AND v.target = n.target",
     "DELETE FROM pins p USING unnest($2::bigint[]) AS n (target) WHERE p.room_no = $1 AND p.target = n.target",
+    "SELECT forget_texts(array_fill($1::bigint, ARRAY[cardinality($2::bigint[])]), $2::bigint[])",
 ];
 
 type Param<'a> = &'a (dyn ToSql + Sync);
@@ -68,7 +69,7 @@ impl ExpiryStore for PostgresStore {
         let step = expiring::step(&room_of(record)?, &seen, upto, asked as usize, now);
         let erase: [Param<'_>; 2] = [&no, &step.erased];
         let again: [Param<'_>; 3] = [&no, &step.due, &step.upto];
-        let mut steps = Vec::with_capacity(6);
+        let mut steps = Vec::with_capacity(ERASE_MESSAGES.len() + 2);
         if !step.erased.is_empty() {
             steps.extend(ERASE_MESSAGES.map(|sql| Step::Ask(sql, &erase)));
         }

@@ -6,6 +6,7 @@
 
 mod accounts;
 mod append;
+mod audit;
 mod credentials;
 mod expiry;
 mod history;
@@ -13,9 +14,11 @@ mod index;
 mod invitations;
 mod jobs;
 mod logs;
+mod moderation;
 mod past;
 mod pins;
 mod pool;
+mod privacy;
 mod purge;
 mod rooms;
 mod search;

@@ -10,6 +10,7 @@ use async_trait::async_trait;
 use tokio_postgres::Row;
 use tokio_postgres::types::ToSql;
 
+use super::pins::CUTOFF;
 use super::pool::Lease;
 use super::{PostgresStore, index};
 use crate::domain::search::mark::{self, Window};
@@ -35,9 +36,13 @@ impl SearchStore for PostgresStore {
 
     async fn present_texts(&self, messages: &[(RoomNo, Seq)]) -> Result<Vec<Option<String>>, StoreError> {
         let (nos, seqs): (Vec<i64>, Vec<i64>) = messages.iter().map(|&(no, seq)| (no.0, rows::seq_in(seq))).unzip();
-        let sql = "SELECT e.text FROM unnest($1::bigint[], $2::bigint[]) WITH ORDINALITY AS n (room_no, seq, ord)
-            LEFT JOIN entries e ON e.room_no = n.room_no AND e.seq = n.seq AND e.kind = 0 ORDER BY n.ord";
-        let found = self.lease().await?.query(sql, &[&nos, &seqs]).await?;
+        let sql = format!(
+            "SELECT CASE WHEN e.at > {CUTOFF} THEN e.text END
+            FROM unnest($1::bigint[], $2::bigint[]) WITH ORDINALITY AS n (room_no, seq, ord)
+            LEFT JOIN rooms r ON r.no = n.room_no
+            LEFT JOIN entries e ON e.room_no = n.room_no AND e.seq = n.seq AND e.kind = 0 ORDER BY n.ord"
+        );
+        let found = self.lease().await?.query(&sql, &[&nos, &seqs, &rows::now()]).await?;
         Ok(found.iter().map(|row| row.get(0)).collect())
     }
 

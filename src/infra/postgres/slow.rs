@@ -6,6 +6,7 @@ use std::collections::{HashMap, HashSet};
 
 use tokio_postgres::types::{FromSql, ToSql, Type};
 
+use super::audit::{INSERT_ALL, Lines};
 use super::pool::{Lease, Step};
 use super::rooms::{ROOM, room_of, seconds};
 use crate::ids::{Millis, Seq, UserId};
@@ -253,6 +254,7 @@ async fn write(lease: &mut Lease, mut plans: Vec<(i64, Plan)>) -> Result<(), Sto
     let ttls: Vec<i32> = records.iter().map(|room| seconds(room.ttl_s)).collect();
     let expired: Vec<Millis> = records.iter().map(|room| room.expired_before).collect();
     let histories: Vec<bool> = records.iter().map(|room| room.edit_history).collect();
+    let deeds = Lines::of(plans.iter().flat_map(|(no, plan)| plan.deeds.iter().map(|deed| (*no, deed))));
     let deleted: Vec<i64> = plans.iter().filter(|(_, plan)| plan.room_deleted).map(|&(no, _)| no).collect();
 
     let entry_params = entries.params();
@@ -268,9 +270,10 @@ async fn write(lease: &mut Lease, mut plans: Vec<(i64, Plan)>) -> Result<(), Sto
     let kept_params: [Param<'_>; 5] = [&kept_nos, &kept_targets, &kept_by, &kept_ats, &kept_texts];
     let use_params: [Param<'_>; 2] = [&used, &uses];
     let expiring_params: [Param<'_>; 1] = [&expiring];
+    let deed_params = deeds.params();
     let delete_params: [Param<'_>; 1] = [&deleted];
 
-    let all: [(bool, &str, &[Param<'_>]); 14] = [
+    let all: [(bool, &str, &[Param<'_>]); 15] = [
         (entries.nos.is_empty(), INSERT, &entry_params),
         (entries.nos.is_empty(), HEADS, &head_params),
         (edited_nos.is_empty(), EDIT, &edit_params),
@@ -285,6 +288,7 @@ async fn write(lease: &mut Lease, mut plans: Vec<(i64, Plan)>) -> Result<(), Sto
         (cleared_nos.is_empty(), CLEAR_REACTIONS, &clear_params),
         (person_nos.is_empty(), SET_PEOPLE, &people_params),
         (record_nos.is_empty(), SET_RECORD, &record_params),
+        (deeds.nos.is_empty(), INSERT_ALL, &deed_params),
     ];
     let mut steps: Vec<Step<'_>> =
         all.into_iter().filter(|(nothing, ..)| !nothing).map(|(_, sql, params)| Step::Ask(sql, params)).collect();

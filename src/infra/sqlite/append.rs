@@ -2,6 +2,7 @@
 
 use rusqlite::{Connection, OptionalExtension, Row, Statement, Transaction, TransactionBehavior, params};
 
+use super::audit;
 use super::rooms::{ROOM, collect, room_of};
 use super::threads::store_error;
 use crate::ids::Millis;
@@ -183,6 +184,7 @@ fn write(transaction: &Transaction<'_>, RoomNo(no): RoomNo, plan: Plan) -> Resul
             params![no, room.name, room.topic, room.slow_mode_s, room.archived, ttl_s, before, room.edit_history];
         done(set.execute(values))
     })?;
+    plan.deeds.iter().try_for_each(|deed| audit::insert(transaction, Some(RoomNo(no)), deed))?;
     if plan.room_deleted {
         for sql in DELETE_ROOM {
             each(transaction, sql, [no], |delete, no| done(delete.execute([no])))?;

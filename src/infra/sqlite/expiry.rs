@@ -21,11 +21,12 @@ const AGAIN: &str = "UPDATE expiring_rooms SET due = ?2, upto = max(upto, ?3) WH
 const DONE: &str = "DELETE FROM expiring_rooms WHERE room_no = ?1";
 
 /// Erase all that holds a text of a message (`?2`) of a room (`?1`), except for the names of reactions.
-const ERASE_MESSAGE: [&str; 4] = [
+pub const ERASE_MESSAGE: [&str; 5] = [
     "UPDATE entries SET text = NULL, data = NULL WHERE room_no = ?1 AND seq = ?2 AND kind = 0",
     "UPDATE entries INDEXED BY entries_edits SET text = NULL WHERE room_no = ?1 AND target = ?2 AND kind = 1",
     "DELETE FROM revisions WHERE room_no = ?1 AND target = ?2",
     "DELETE FROM pins WHERE room_no = ?1 AND target = ?2",
+    "DELETE FROM search WHERE room_no = ?1 AND seq = ?2",
 ];
 
 /// Erases messages of a room with all that holds their texts.

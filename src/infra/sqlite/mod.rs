@@ -6,6 +6,7 @@
 
 mod accounts;
 mod append;
+mod audit;
 mod credentials;
 mod expiry;
 mod history;
@@ -13,8 +14,10 @@ mod index;
 mod invitations;
 mod jobs;
 mod logs;
+mod moderation;
 mod past;
 mod pins;
+mod privacy;
 mod purge;
 mod rooms;
 mod search;

@@ -6,6 +6,7 @@ use std::collections::HashSet;
 use async_trait::async_trait;
 use rusqlite::{Connection, OptionalExtension, Row, params};
 
+use super::pins::CUTOFF;
 use super::rooms::collect;
 use super::threads::store_error;
 use super::{SqliteStore, index};
@@ -30,10 +31,15 @@ impl SearchStore for SqliteStore {
     async fn present_texts(&self, messages: &[(RoomNo, Seq)]) -> Result<Vec<Option<String>>, StoreError> {
         let messages = messages.to_vec();
         let read = move |connection: &mut Connection| {
-            let sql = "SELECT text FROM entries WHERE room_no = ?1 AND seq = ?2 AND kind = 0";
-            let mut text = connection.prepare_cached(sql).map_err(store_error)?;
+            let sql = format!(
+                "SELECT CASE WHEN e.at > {CUTOFF} THEN e.text END FROM rooms r JOIN entries e ON e.room_no = r.no
+                WHERE r.no = ?1 AND e.seq = ?2 AND e.kind = 0"
+            );
+            let mut text = connection.prepare_cached(&sql).map_err(store_error)?;
+            let now = rows::now();
             let read = |&(no, seq): &(RoomNo, Seq)| {
-                let found = text.query_row([no.0, rows::seq_in(seq)], |row| row.get::<_, Option<String>>(0)).optional();
+                let found =
+                    text.query_row([no.0, rows::seq_in(seq), now], |row| row.get::<_, Option<String>>(0)).optional();
                 Ok(found.map_err(store_error)?.flatten())
             };
             messages.iter().map(read).collect()

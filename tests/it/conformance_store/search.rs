@@ -5,6 +5,8 @@ use roundtable::domain::search::wanted::Wanted;
 use roundtable::entry::Mentions;
 use roundtable::ports::{Match, Search};
 
+use roundtable::entry::RoomPatch;
+
 use super::*;
 
 on_both_stores!(
@@ -19,6 +21,7 @@ on_both_stores!(
     what_another_process_left_over_is_swept_up,
     of_very_many_the_newest_are_found,
     what_is_typed_means_nothing_to_the_store,
+    what_has_expired_is_neither_shown_nor_kept,
 );
 
 fn wanted(query: &str) -> Wanted {
@@ -364,4 +367,18 @@ async fn the_way_back_from_the_index_leads_back() {
     connection.execute_batch(include_str!("../../../sql/sqlite/V7__search.down.sql")).expect("nothing is left over");
     assert_eq!(b.store.migrate().await.map(|ran| ran.len()), Ok(1));
     assert_eq!(b.store.index_behind(RoomNo(0)).await.map(|swept| swept.entries), Ok(1));
+}
+
+async fn what_has_expired_is_neither_shown_nor_kept(b: Backend) {
+    let room = b.room("one").await;
+    room.append(vec![says("alice", "a", "ephemeral words")]).await;
+    b.index().await;
+    let there = [(room.no, 1)];
+    assert_eq!(b.store.present_texts(&there).await, Ok(vec![Some("ephemeral words".to_owned())]));
+    assert!(b.traces("ephemeral").await > 0);
+    let disappearing = RoomPatch { ttl_s: Some(60), ..RoomPatch::default() };
+    room.does("alice", Change::Patch(disappearing)).await;
+    assert_eq!(b.store.present_texts(&there).await, Ok(vec![None]), "at once, whenever it is erased");
+    while b.store.expire(AT + 61_000, 200).await.expect("the store is there") {}
+    assert_eq!(b.traces("ephemeral").await, 0);
 }

@@ -176,7 +176,7 @@ impl World {
         self.conns += 1;
         let conn = self.conns;
         self.clients[ix].conn = Some((conn, node));
-        let caller = Caller { user: self.clients[ix].user.clone(), admin: false };
+        let caller = Caller { user: self.clients[ix].user.clone(), admin: false, from: None };
         self.conn_clients.insert(conn, ix);
         self.up(ix, Up::Open { caller });
         self.go_on(ix);

@@ -114,7 +114,7 @@ impl Log {
     }
 
     fn item(&mut self, item: AppendItem, flaw: Flaw) -> Outcome {
-        let AppendItem { user, at, change } = item;
+        let AppendItem { user, at, change, .. } = item;
         match change {
             Change::Message { id, text, reply_to, data, mentions, only_if_known } => {
                 let key = (user.clone(), id.clone());
