@@ -96,14 +96,16 @@ async fn results_come_best_first_in_pages() {
     assert!(scores.windows(2).all(|pair| pair[0] >= pair[1]), "{scores:?}");
     assert_eq!(places(&all)[0], "lobby/15", "says little else");
 
-    let mut paged = Vec::new();
+    let (mut paged, mut later) = (Vec::new(), 0);
     let mut path = "search?q=soup&limit=4".to_owned();
     loop {
         let page = api.get(&path).await.expect(200);
         paged.extend(places(&page));
         // What comes between two pages moves nothing.
-        let text = json!({"id": format!("later{}", paged.len()), "text": "soup"});
+        let text = json!({"id": format!("later{}", paged.len()), "text": format!("{}soup", "word ".repeat(40))});
         api.post("rooms/lobby/messages", text).await.expect(201);
+        later += 1;
+        finds(&api, "q=soup&limit=200", 15 + later).await;
         match page["next"].as_str() {
             Some(next) => path = format!("search?q=soup&limit=4&cursor={next}"),
             None => break,

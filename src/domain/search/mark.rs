@@ -55,6 +55,13 @@ pub struct Window {
     pub to: i64,
 }
 
+impl Window {
+    /// Everything older than this one in a single stretch; `None`: there is nothing.
+    pub fn rest(&self) -> Option<Self> {
+        (self.from > 0).then(|| Self { bands: Vec::new(), from: 0, to: self.from })
+    }
+}
+
 /// The index cut into a few stretches, newest first, each about four times as long as the one before: who wants the newest
 /// thousand of something common finds them in the first, and what is rare costs little in any.
 pub fn windows(newest: i64) -> impl Iterator<Item = Window> {

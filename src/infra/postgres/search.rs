@@ -26,6 +26,10 @@ const LOOKED_AT: i64 = 3_000;
 const LOOKED_AT_WIDE: i64 = 20_000;
 /// Words that the index is asked for within words; the others are looked for in what it gives.
 const PATTERNS: usize = 4;
+/// Where older messages hold no more than this, about, they are asked for all at once.
+const AT_ONCE: i64 = 4_000;
+/// Messages with the words of a phrase that are looked at, about.
+const SEEN: i64 = 30_000;
 
 #[async_trait]
 impl SearchStore for PostgresStore {
@@ -152,31 +156,40 @@ async fn stretches(
     found: &mut Vec<Match>,
 ) -> Result<(), StoreError> {
     let mut known: HashSet<i64> = found.iter().map(|found| found.id).collect();
-    for window in mark::windows(newest) {
-        let room = CANDIDATES.saturating_sub(found.len());
-        if room == 0 {
+    let mut windows = mark::windows(newest);
+    let mut next = windows.next();
+    let mut seen: i64 = 0;
+    while let Some(window) = next {
+        seen += stretch(lease, search, sight, ask, &window, &mut known, found).await?;
+        if found.len() >= CANDIDATES {
             break;
         }
-        for row in stretch(lease, search, sight, ask, window).await? {
-            let one = match_of(&row)?;
-            if found.len() < CANDIDATES && known.insert(one.id) {
-                found.push(one);
-            }
-        }
+        // If what is older is like what was seen.
+        let covered = newest.saturating_sub(window.from).max(1);
+        let expected = |messages: i64| (seen + 1).saturating_mul(messages) / covered;
+        let after = windows.next();
+        next = if expected(window.from) <= AT_ONCE {
+            window.rest()
+        } else {
+            after.filter(|after| seen + expected(after.to - after.from) <= SEEN)
+        };
     }
     Ok(())
 }
 
+/// Adds the newest matches of a stretch that are not known yet. Gives how many messages had to be looked at.
 async fn stretch(
     lease: &mut Lease,
     search: &Search,
     sight: &Sight,
     ask: &Ask<'_>,
-    window: Window,
-) -> Result<Vec<Row>, StoreError> {
+    window: &Window,
+    known: &mut HashSet<i64>,
+    found: &mut Vec<Match>,
+) -> Result<i64, StoreError> {
     let mut clauses = ask.clauses.clone();
     if !window.bands.is_empty() {
-        clauses.push(window.bands);
+        clauses.push(window.bands.clone());
     }
     let query = say(&clauses, '\'', " & ", " | ");
     let looked_at = if sight.is_wide() { LOOKED_AT_WIDE } else { LOOKED_AT };
@@ -184,40 +197,52 @@ async fn stretch(
     let asker = search.asker.as_ref().map(UserId::as_str);
     let mut params: Vec<&(dyn ToSql + Sync)> =
         vec![&query, &window.from, &window.to, &looked_at, &asker, &most, &ranked, &ask.literals];
-    let mut conditions = String::new();
-    if !ask.literals.is_empty() {
-        conditions.push_str(" AND (SELECT bool_and(strpos(s.body, l.l) > 0) FROM unnest($8::text[]) AS l (l))");
-    }
+    let mut patterns = String::new();
     for pattern in &ask.patterns {
         params.push(pattern);
-        conditions.push_str(&format!(" AND s.body LIKE ${}", params.len()));
+        patterns.push_str(&format!(" AND s.body LIKE ${}", params.len()));
     }
     // The bounds are said so that the planner can't take them for a way to walk. Where there is no term, there is a pattern.
     let terms = if clauses.is_empty() { "$1::text IS NOT NULL" } else { "s.terms @@ ($1::text)::tsquery" };
+    let said = if ask.literals.is_empty() {
+        "$8::text[] IS NOT NULL"
+    } else {
+        "(SELECT bool_and(strpos(s.body, l.l) > 0) FROM unnest($8::text[]) AS l (l))"
+    };
     let sql = format!(
-        "WITH found AS MATERIALIZED (
-            SELECT s.id FROM search s WHERE {terms} AND s.id + 0 >= $2 AND s.id + 0 < $3{conditions}
-            ORDER BY s.id + 0 DESC LIMIT $4
+        "WITH seen AS MATERIALIZED (
+            SELECT s.id, {said} AS said FROM search s WHERE {terms} AND s.id + 0 >= $2 AND s.id + 0 < $3{patterns}
+        ), newest AS MATERIALIZED (
+            SELECT id FROM seen WHERE said ORDER BY id DESC LIMIT $4
         )
-        SELECT s.id, s.room_no, r.id, s.seq, s.user_id, s.at, left(s.body, $7)
-        FROM found f JOIN search s ON s.id = f.id JOIN rooms r ON r.no = s.room_no
-        LEFT JOIN people p ON p.room_no = s.room_no AND p.user_id = $5
-        WHERE NOT r.deleted AND ($8::text[] IS NOT NULL)
-            AND ($5 IS NULL OR p.role IS NOT NULL OR (r.kind = 0 AND p.banned IS NOT TRUE))
-        ORDER BY s.id DESC LIMIT $6"
+        SELECT c.seen, m.id, m.room_no, m.room, m.seq, m.user_id, m.at, m.body
+        FROM (SELECT count(*) AS seen FROM seen) AS c LEFT JOIN (
+            SELECT s.id, s.room_no, r.id AS room, s.seq, s.user_id, s.at, left(s.body, $7) AS body
+            FROM newest n JOIN search s ON s.id = n.id JOIN rooms r ON r.no = s.room_no
+            LEFT JOIN people p ON p.room_no = s.room_no AND p.user_id = $5
+            WHERE NOT r.deleted AND ($5 IS NULL OR p.role IS NOT NULL OR (r.kind = 0 AND p.banned IS NOT TRUE))
+            ORDER BY s.id DESC LIMIT $6
+        ) AS m ON true"
     );
-    lease.query(&sql, &params).await
+    let rows = lease.query(&sql, &params).await?;
+    for row in rows.iter().filter(|row| row.get::<_, Option<i64>>(1).is_some()) {
+        let one = match_of(row)?;
+        if found.len() < CANDIDATES && known.insert(one.id) {
+            found.push(one);
+        }
+    }
+    Ok(rows.first().map_or(0, |row| row.get(0)))
 }
 
 fn match_of(row: &Row) -> Result<Match, StoreError> {
-    let room = RoomId::parse(row.get(2));
+    let room = RoomId::parse(row.get(3));
     Ok(Match {
-        id: row.get(0),
-        no: RoomNo(row.get(1)),
+        id: row.get(1),
+        no: RoomNo(row.get(2)),
         room: room.map_err(|rule| StoreError::Fault(format!("a stored room id breaks its rule: {rule}")))?,
-        seq: rows::seq_out(row.get(3)),
-        user: rows::user_id(row.get(4))?,
-        at: row.get(5),
-        body: row.get(6),
+        seq: rows::seq_out(row.get(4)),
+        user: rows::user_id(row.get(5))?,
+        at: row.get(6),
+        body: row.get(7),
     })
 }
