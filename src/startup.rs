@@ -352,9 +352,9 @@ impl Core {
             return;
         }
         let hubs = self.hubs.clone();
-        let tell = move |revoked: Revoked, ago_ms| {
+        let tell = move |revoked: Revoked, at| {
             for hub in hubs.read().iter().flat_map(|hubs| hubs.iter()).flatten() {
-                hub.do_send(ToHub::Revoked { revoked: revoked.clone(), ago_ms });
+                hub.do_send(ToHub::Revoked { revoked: revoked.clone(), at });
             }
         };
         actix_rt::spawn(jobs::credentials::watch_revoked(auth.clone(), self.store.clone(), tell));
@@ -365,8 +365,9 @@ impl Core {
         let (hubs, cluster, to_nodes) = (self.hubs.clone(), self.cluster.clone(), self.to_nodes.clone());
         let node = self.node.clone();
         Arc::new(move |revoked: Revoked| {
+            let at = std::time::Instant::now();
             for hub in hubs.read().iter().flat_map(|hubs| hubs.iter()).flatten() {
-                hub.do_send(ToHub::Revoked { revoked: revoked.clone(), ago_ms: 0 });
+                hub.do_send(ToHub::Revoked { revoked: revoked.clone(), at });
             }
             let (cluster, to_nodes, node) = (cluster.clone(), to_nodes.clone(), node.clone());
             actix_rt::spawn(async move {

@@ -5,6 +5,7 @@
 
 use std::collections::{HashMap, HashSet};
 use std::sync::Arc;
+use std::time::Instant;
 
 use actix::{Actor, AsyncContext, Context, Handler, Recipient};
 use actix_rt::ArbiterHandle;
@@ -201,8 +202,9 @@ impl Handler<FromNode> for RouterActor {
                     }
                 }
                 Envelope::Revoked(revoked) => {
+                    let at = Instant::now();
                     for hub in self.hubs.read().iter().flat_map(|hubs| hubs.iter()).flatten() {
-                        hub.do_send(ToHub::Revoked { revoked: revoked.clone(), ago_ms: 0 });
+                        hub.do_send(ToHub::Revoked { revoked: revoked.clone(), at });
                     }
                 }
             }
