@@ -347,7 +347,8 @@ impl Core {
         }
         jobs.start("erasure", erasure::EVERY, erasure::step);
         let router = self.router.clone();
-        cut_off::start(self.store.clone(), move |revoked| router.do_send(RevokedHere(revoked)), jobs.stopping());
+        let tell = move |revoked| router.do_send(RevokedHere { revoked, at: std::time::Instant::now() });
+        cut_off::start(self.store.clone(), tell, jobs.stopping());
         running
     }
 
@@ -359,9 +360,9 @@ impl Core {
             return;
         }
         let hubs = self.hubs.clone();
-        let tell = move |revoked: Revoked, ago_ms| {
+        let tell = move |revoked: Revoked, at| {
             for hub in hubs.read().iter().flat_map(|hubs| hubs.iter()).flatten() {
-                hub.do_send(ToHub::Revoked { revoked: revoked.clone(), ago_ms });
+                hub.do_send(ToHub::Revoked { revoked: revoked.clone(), at });
             }
         };
         actix_rt::spawn(jobs::credentials::watch_revoked(auth.clone(), self.store.clone(), tell));
@@ -372,7 +373,7 @@ impl Core {
         let (router, cluster, to_nodes) = (self.router.clone(), self.cluster.clone(), self.to_nodes.clone());
         let node = self.node.clone();
         Arc::new(move |revoked: Revoked| {
-            router.do_send(RevokedHere(revoked.clone()));
+            router.do_send(RevokedHere { revoked: revoked.clone(), at: std::time::Instant::now() });
             let (cluster, to_nodes, node) = (cluster.clone(), to_nodes.clone(), node.clone());
             actix_rt::spawn(async move {
                 let Ok(status) = cluster.send(Describe).await else { return };

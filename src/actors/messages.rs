@@ -4,6 +4,7 @@
 //! beside its message: nothing here can grow without a bound.
 
 use std::sync::{Arc, OnceLock};
+use std::time::Instant;
 
 use actix::{Message, Recipient};
 use bytes::Bytes;
@@ -139,10 +140,10 @@ pub enum ToHub {
         token: u64,
         reply: Recipient<ToRoom>,
     },
-    /// The sessions on this thread that stand on it close; `ago_ms`: how long ago it was revoked.
+    /// The sessions on this thread that stand on it close; `at`: when it was revoked, or a little before.
     Revoked {
         revoked: Revoked,
-        ago_ms: u64,
+        at: Instant,
     },
     /// Tell every session to go, in a spread over `over_ms`.
     Drain {
@@ -183,10 +184,13 @@ pub struct ReleaseShards {
     pub shards: Vec<ShardId>,
 }
 
-/// To the router: something was revoked, as far as this node is concerned.
+/// To the router: something was revoked at `at`, or a little later, as far as this node is concerned.
 #[derive(Clone, Debug, Message)]
 #[rtype(result = "()")]
-pub struct RevokedHere(pub Revoked);
+pub struct RevokedHere {
+    pub revoked: Revoked,
+    pub at: Instant,
+}
 
 // -------------------------------------------------------------------------------------------------------- cluster
 

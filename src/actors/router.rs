@@ -5,6 +5,7 @@
 
 use std::collections::{HashMap, HashSet};
 use std::sync::Arc;
+use std::time::Instant;
 
 use actix::{Actor, AsyncContext, Context, Handler, Recipient};
 use actix_rt::ArbiterHandle;
@@ -133,9 +134,9 @@ impl RouterActor {
     }
 
     /// Sessions end on this node, and its rooms forget who was erased.
-    fn revoked(&self, revoked: &Revoked) {
+    fn revoked(&self, revoked: &Revoked, at: Instant) {
         for hub in self.hubs.read().iter().flat_map(|hubs| hubs.iter()).flatten() {
-            hub.do_send(ToHub::Revoked { revoked: revoked.clone(), ago_ms: 0 });
+            hub.do_send(ToHub::Revoked { revoked: revoked.clone(), at });
         }
         if let Revoked::Person(user) = revoked {
             self.tell_all(|| RoomControl::Forget(user.clone()));
@@ -211,7 +212,7 @@ impl Handler<FromNode> for RouterActor {
                         entry.control.do_send(RoomControl::Peer { from, message: message_to_room });
                     }
                 }
-                Envelope::Revoked(revoked) => self.revoked(&revoked),
+                Envelope::Revoked(revoked) => self.revoked(&revoked, Instant::now()),
             }
         }
     }
@@ -220,8 +221,8 @@ impl Handler<FromNode> for RouterActor {
 impl Handler<RevokedHere> for RouterActor {
     type Result = ();
 
-    fn handle(&mut self, RevokedHere(revoked): RevokedHere, _: &mut Self::Context) {
-        self.revoked(&revoked);
+    fn handle(&mut self, RevokedHere { revoked, at }: RevokedHere, _: &mut Self::Context) {
+        self.revoked(&revoked, at);
     }
 }
 

@@ -53,15 +53,15 @@ pub async fn write_seen(auth: Arc<Authenticator>, store: Arc<dyn MessageStore>) 
     }
 }
 
-/// Reads what was revoked, for as long as this thread runs; `tell` is given each once, with how long ago it was, in
-/// milliseconds.
-pub async fn watch_revoked(auth: Arc<Authenticator>, store: Arc<dyn MessageStore>, tell: impl Fn(Revoked, u64)) {
+/// Reads what was revoked, for as long as this thread runs; `tell` is given each once, with when it was or a
+/// little before.
+pub async fn watch_revoked(auth: Arc<Authenticator>, store: Arc<dyn MessageStore>, tell: impl Fn(Revoked, Instant)) {
     let mut watch = Watch::default();
     let mut failing = false;
-    let tell = |revoked: Revoked, ago_ms| {
+    let tell = |revoked: Revoked, at| {
         // At once: from here on it counts as heard.
         auth.forget(&revoked);
-        tell(revoked, ago_ms);
+        tell(revoked, at);
     };
     loop {
         let began = Instant::now();
@@ -94,7 +94,7 @@ struct Watch {
 }
 
 impl Watch {
-    async fn read(&mut self, store: &dyn MessageStore, tell: &impl Fn(Revoked, u64)) -> Result<(), StoreError> {
+    async fn read(&mut self, store: &dyn MessageStore, tell: &impl Fn(Revoked, Instant)) -> Result<(), StoreError> {
         let Some(read_at) = self.read_at else {
             let end = RevokedAt { at: i64::MAX, no: i64::MAX };
             self.read_at = Some(store.revocations(end, 1).await?.now);
@@ -104,6 +104,8 @@ impl Watch {
         self.told.retain(|place| *place >= from);
         let mut first_now = None;
         loop {
+            // Before the store looks at its clock, so that what it says was is never put too late.
+            let began = Instant::now();
             let page = store.revocations(from, WATCH_ROWS).await?;
             let now = *first_now.get_or_insert(page.now);
             let full = page.items.len() >= WATCH_ROWS as usize;
@@ -112,7 +114,8 @@ impl Watch {
                 if let Some(revoked) = revoked
                     && self.told.insert(place)
                 {
-                    tell(revoked, u64::try_from(page.now - place.at).unwrap_or(0));
+                    let ago = Duration::from_millis(u64::try_from(page.now - place.at).unwrap_or(0));
+                    tell(revoked, began.checked_sub(ago).unwrap_or(began));
                 }
             }
             if !full {

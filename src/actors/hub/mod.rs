@@ -158,7 +158,11 @@ impl Hub {
 
     /// Tenths of a second since the start.
     pub fn now(&self) -> Tick {
-        (self.started.elapsed().as_millis() / 100) as Tick
+        self.tick_of(Instant::now())
+    }
+
+    fn tick_of(&self, at: Instant) -> Tick {
+        (at.saturating_duration_since(self.started).as_millis() / 100) as Tick
     }
 
     // ---- sessions
@@ -284,7 +288,7 @@ impl Hub {
             ToHub::Hint { room, hint } => self.hint(&room, hint),
             ToHub::Evict { room, user, why } => self.evict(&room, user.as_ref(), why),
             ToHub::Release { room, token, reply } => self.release(&room, token, &reply),
-            ToHub::Revoked { revoked, ago_ms } => self.revoked(&revoked, ago_ms),
+            ToHub::Revoked { revoked, at } => self.revoked(&revoked, at),
             ToHub::Drain { over_ms } => self.drain(Duration::from_millis(over_ms)),
         }
     }

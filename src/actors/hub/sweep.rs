@@ -146,11 +146,12 @@ impl Hub {
         self.sweep_readmissions(&mut state);
     }
 
-    /// Closes the sessions that stand on what was revoked; `ago_ms`: how long ago that was.
-    pub(super) fn revoked(&self, revoked: &Revoked, ago_ms: u64) {
+    /// Closes the sessions that stand on what was revoked at `at`.
+    pub(super) fn revoked(&self, revoked: &Revoked, at: Instant) {
         self.context.auth.forget(revoked);
-        // Who was told to sign in again, and has, is not told twice.
-        let then = self.now().saturating_sub(u32::try_from(ago_ms.div_ceil(100)).unwrap_or(Tick::MAX));
+        // Who was told to sign in again, and has, is not told twice. Those who came in the same tenth of a second can't be
+        // told from them, and are let be.
+        let then = self.tick_of(at);
         let state = self.state.borrow();
         for (_, core) in &state.sessions {
             let session = core.state.borrow();
@@ -169,7 +170,7 @@ impl Hub {
                     }
                     match ending {
                         Ending::Revoked => core.close(Closing::REVOKED),
-                        Ending::SignIn if session.opened <= then => core.close(Closing::DISCONNECTED),
+                        Ending::SignIn if session.opened < then => core.close(Closing::DISCONNECTED),
                         Ending::SignIn => {}
                     }
                 }

@@ -30,20 +30,10 @@ async fn every_answer_bears_the_security_headers_and_errors_are_problems() {
         (Method::GET, "/nothing", 404),
         (Method::GET, "/api/v1", 404),
         (Method::GET, "/api/v1/nothing", 404),
-<<<<<<< HEAD
-        (Method::GET, "/api/v1/search", 401),
-        (Method::GET, "/api/v1/me/export", 401),
-        (Method::DELETE, "/api/v1/me", 401),
-||||||| 55e96d8
-        (Method::GET, "/api/v1/search", 404),
-        (Method::GET, "/api/v1/me/export", 404),
-        (Method::DELETE, "/api/v1/me", 404),
-=======
         (Method::GET, "/api/v1/search", 401),
         (Method::POST, "/api/v1/search", 405),
-        (Method::GET, "/api/v1/me/export", 404),
-        (Method::DELETE, "/api/v1/me", 404),
->>>>>>> 718ace7dcfb1f38574d5a90db6f4f15be97853af
+        (Method::GET, "/api/v1/me/export", 401),
+        (Method::DELETE, "/api/v1/me", 401),
         (Method::GET, "/api/v1/me", 401),
         (Method::GET, "/api/v1/login", 405),
         (Method::PUT, "/api/v1/rooms", 405),
