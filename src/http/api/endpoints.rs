@@ -31,7 +31,8 @@ pub fn endpoints() -> Vec<Endpoint> {
         get("/search", || to(search::search), "Messages that say something, best first, as plain text")
             .query([required("q", text(1..=200)), optional("room", reference::<RoomId>())])
             .query([optional("from", reference::<UserId>())])
-            .gives_page_of::<search::Found>("A page"),
+            .gives_page_of::<search::Found>("A page")
+            .refuses([404]),
     );
     all.push(get("/openapi.json", || to(openapi), "This document").open().gives_content(
         200,
