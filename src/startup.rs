@@ -37,9 +37,10 @@ use crate::infra::loopback::LoopbackBus;
 use crate::infra::postgres::{PostgresOptions, PostgresStore};
 use crate::infra::redis::RedisBus;
 use crate::infra::sqlite::SqliteStore;
-use crate::jobs::{self, Jobs};
+use crate::jobs::{self, Jobs, webhooks};
 use crate::metrics::Metrics;
-use crate::ports::{ClusterBus, MessageStore, NodeState, StoreError};
+use crate::outgoing::before_send::BeforeSend;
+use crate::ports::{ClusterBus, MessageStore, News, NodeState, StoreError};
 use crate::telemetry;
 
 /// How often a store that is away at the start is tried.
@@ -143,12 +144,14 @@ pub async fn run(config: Config) -> Result<(), StartError> {
         let auth = Authenticator::new(&config.auth, store.clone()).map_err(|e| StartError::Setting(e.to_string()))?;
         let rates = Arc::new(MessageRates::new(config.limits.messages_per_minute, config.limits.messages_burst));
         forget_idle_rates(rates.clone());
+        let before_send = BeforeSend::new(&config.hooks.before_send, metrics.clone()).map_err(StartError::Setting)?;
         let context = HubContext {
             node,
             router: core.router.clone().recipient(),
             store: store.clone(),
             auth: Arc::new(auth),
             rates,
+            before_send: before_send.map(Arc::new),
             config: config.clone(),
             metrics: metrics.clone(),
         };
@@ -262,6 +265,8 @@ struct Core {
     persistence: Addr<PersistenceActor>,
     to_nodes: Recipient<ToNode>,
     gate: StoreGate,
+    /// Rooms with entries that webhooks may have to be told of.
+    webhook_news: News,
 }
 
 impl Core {
@@ -274,7 +279,10 @@ impl Core {
     ) -> Self {
         let hubs: Hubs = Arc::new(RwLock::new(Vec::new()));
         let gate = StoreGate::default();
-        let persistence = PersistenceActor::new(store.clone(), gate.clone(), LANES, metrics.clone()).start();
+        let webhook_news = News::default();
+        let persistence = PersistenceActor::new(store.clone(), gate.clone(), LANES, metrics.clone())
+            .telling(webhook_news.clone())
+            .start();
         let router = RouterActor::new(hubs.clone()).start();
         let ports = RouterPort {
             owners: router.clone().recipient(),
@@ -307,7 +315,19 @@ impl Core {
             released: cluster.clone().recipient(),
             lost: links.recipient(),
         });
-        Self { config: config.clone(), metrics, node, store, hubs, router, cluster, persistence, to_nodes, gate }
+        Self {
+            config: config.clone(),
+            metrics,
+            node,
+            store,
+            hubs,
+            router,
+            cluster,
+            persistence,
+            to_nodes,
+            gate,
+            webhook_news,
+        }
     }
 }
 
@@ -336,7 +356,8 @@ impl Core {
 
     /// Starts the work that belongs to no request.
     fn start_jobs(&self) -> jobs::Running {
-        let (_jobs, running) = Jobs::new(self.node.clone(), self.store.clone(), self.metrics.clone());
+        let (jobs, running) = Jobs::new(self.node.clone(), self.store.clone(), self.metrics.clone());
+        webhooks::start(&jobs, &self.config.webhooks, self.webhook_news.clone());
         running
     }
 

@@ -3,6 +3,8 @@
 
 pub mod acts;
 pub mod append;
+pub mod backoff;
+pub mod breaker;
 pub mod command;
 pub mod cursor;
 pub mod gather;

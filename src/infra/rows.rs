@@ -1,7 +1,7 @@
 //! An entry as a row of either store, and back.
 
 use crate::entry::{Body, Data, Entry, Message, RoomPatch};
-use crate::ids::{MessageId, Millis, Seq, UserId};
+use crate::ids::{MessageId, Millis, RoomId, Seq, UserId};
 use crate::infra::codes;
 use crate::ports::StoreError;
 
@@ -36,6 +36,21 @@ pub fn seq_out(seq: i64) -> Seq {
 /// A fault where the stored text is no id.
 pub fn user_id(text: &str) -> Result<UserId, StoreError> {
     UserId::parse(text).map_err(|rule| StoreError::Fault(format!("a stored user id breaks its rule: {rule}")))
+}
+
+/// # Errors
+/// A fault where the stored text is no id.
+pub fn room_id(text: &str) -> Result<RoomId, StoreError> {
+    RoomId::parse(text).map_err(|rule| StoreError::Fault(format!("a stored room id breaks its rule: {rule}")))
+}
+
+/// Names of kinds as one column holds them; none: all.
+pub fn kinds_in(kinds: &[String]) -> String {
+    kinds.join(",")
+}
+
+pub fn kinds_out(kinds: &str) -> Vec<String> {
+    kinds.split(',').filter(|kind| !kind.is_empty()).map(str::to_owned).collect()
 }
 
 impl EntryRow {

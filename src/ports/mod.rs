@@ -8,6 +8,8 @@
 
 mod bus;
 mod jobs;
+mod news;
+mod webhooks;
 
 use std::collections::HashMap;
 
@@ -16,6 +18,11 @@ use serde::{Deserialize, Serialize};
 
 pub use self::bus::{BusError, BusEvent, ClusterBus, ClusterView, NodeRecord, NodeState};
 pub use self::jobs::JobStore;
+pub use self::news::{News, Noted};
+pub use self::webhooks::{
+    Changed, DEAD_MAX, DeadLetter, Delivery, HOOKS_MAX, Made, NewWebhook, Settled, SweepPlace, Webhook, WebhookPatch,
+    WebhookStore,
+};
 pub use crate::domain::append::{AppendItem, Change, Outcome};
 use crate::entry::{Entry, Role, Room};
 use crate::ids::{Epoch, Millis, RoomId, Seq, UserId};
@@ -137,7 +144,7 @@ pub enum Created {
 /// Every method may be called from any thread and at any time; each is one transaction and is done or not done as a
 /// whole. All return [`StoreError::Unavailable`] where the outcome is unknown.
 #[async_trait]
-pub trait MessageStore: JobStore + Send + Sync + 'static {
+pub trait MessageStore: JobStore + WebhookStore + Send + Sync + 'static {
     /// Brings the schema to this release's version, under a lock that other nodes respect. Gives the names of the
     /// migrations that were run.
     async fn migrate(&self) -> Result<Vec<String>, StoreError>;

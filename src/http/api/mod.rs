@@ -19,6 +19,7 @@ mod members;
 mod messages;
 mod paging;
 mod rooms;
+mod webhooks;
 
 use super::client_address::client_ip;
 use super::limits::AddressRates;
@@ -172,7 +173,29 @@ fn v1() -> impl HttpServiceFactory {
             "PUT, DELETE",
         ))
         .service(only(web::resource("/rooms/{room}/messages").get(messages::page).post(messages::post), "GET, POST"))
+        .configure(webhook_routes)
         .default_service(web::to(no_such_address))
+}
+
+/// The same for the hooks of a room and for those of all rooms.
+fn webhook_routes(config: &mut ServiceConfig) {
+    for of in ["/rooms/{room}/webhooks", "/admin/webhooks"] {
+        config
+            .service(only(web::resource(of).get(webhooks::all).post(webhooks::create), "GET, POST"))
+            .service(only(
+                web::resource(format!("{of}/{{hook}}"))
+                    .get(webhooks::get)
+                    .patch(webhooks::patch)
+                    .delete(webhooks::delete),
+                "GET, PATCH, DELETE",
+            ))
+            .service(only(web::resource(format!("{of}/{{hook}}/dead")).get(webhooks::dead), "GET"))
+            .service(only(web::resource(format!("{of}/{{hook}}/dead/{{dead}}")).delete(webhooks::drop_dead), "DELETE"))
+            .service(only(
+                web::resource(format!("{of}/{{hook}}/dead/{{dead}}/retry")).post(webhooks::retry_dead),
+                "POST",
+            ));
+    }
 }
 
 /// Answers 405 to the methods that `resource` has no route for.

@@ -12,6 +12,8 @@ mod pool;
 mod purge;
 mod rooms;
 mod slow;
+mod webhook_queue;
+mod webhooks;
 
 use std::time::Duration;
 

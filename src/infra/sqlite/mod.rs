@@ -11,6 +11,8 @@ mod logs;
 mod purge;
 mod rooms;
 mod threads;
+mod webhook_queue;
+mod webhooks;
 
 use std::fs::{File, OpenOptions, TryLockError};
 use std::os::unix::fs::OpenOptionsExt;

@@ -42,6 +42,9 @@ fn chunk(connection: &mut Connection) -> Result<bool, StoreError> {
     if transaction.execute(entries, params![no, CHUNK]).map_err(store_error)? < CHUNK {
         execute("DELETE FROM reactions WHERE room_no = ?1", &[no])?;
         execute("DELETE FROM people WHERE room_no = ?1", &[no])?;
+        execute("DELETE FROM webhook_dead WHERE room_no = ?1", &[no])?;
+        execute("DELETE FROM webhook_cursors WHERE room_no = ?1", &[no])?;
+        execute("DELETE FROM webhooks WHERE room_no = ?1", &[no])?;
         execute("DELETE FROM doomed_rooms WHERE no = ?1", &[no])?;
     }
     transaction.commit().map_err(store_error)?;
