@@ -116,8 +116,7 @@ impl Resolve for Resolver {
         let reach = Arc::clone(&self.0);
         Box::pin(async move {
             let found = tokio::net::lookup_host((name.as_str(), 0)).await?;
-            let allowed: Vec<SocketAddr> =
-                found.filter(|address| reach.allows(address.ip())).take(TRIED).collect();
+            let allowed: Vec<SocketAddr> = found.filter(|address| reach.allows(address.ip())).take(TRIED).collect();
             if allowed.is_empty() {
                 return Err(Private.into());
             }

@@ -9,6 +9,7 @@ mod logs;
 mod outage;
 mod paging;
 mod rooms;
+mod webhooks;
 
 use std::path::{Path, PathBuf};
 use std::sync::Arc;

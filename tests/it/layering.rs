@@ -64,7 +64,20 @@ const MAY_USE: &[(&str, &[&str])] = &[
     ),
     (
         "jobs",
-        &["ids", "refusal", "entry", "limits", "domain", "protocol", "ports", "auth", "config", "metrics", "outgoing", "telemetry"],
+        &[
+            "ids",
+            "refusal",
+            "entry",
+            "limits",
+            "domain",
+            "protocol",
+            "ports",
+            "auth",
+            "config",
+            "metrics",
+            "outgoing",
+            "telemetry",
+        ],
     ),
     (
         "http",

@@ -119,8 +119,7 @@ impl Hub {
             }
             let slot = state.room_slot(room);
             let origin = Origin::Session { key, corr };
-            let sent = request
-                .and_then(|command| self.to_room(state, slot, ToRoom::Ask { origin, caller, command }));
+            let sent = request.and_then(|command| self.to_room(state, slot, ToRoom::Ask { origin, caller, command }));
             if let Err(refusal) = sent {
                 let pending = core.state.borrow_mut().answered(corr);
                 self.send(&core, &ServerFrame::Error(refusal), pending.and_then(|pending| pending.reference));
@@ -139,4 +138,3 @@ impl Hub {
         }
     }
 }
-

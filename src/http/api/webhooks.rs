@@ -110,7 +110,11 @@ fn dead_of(request: &HttpRequest) -> Result<i64, Refusal> {
 }
 
 /// The hook of the path, which must be there.
-async fn found(api: &Api, room: Option<&RoomId>, request: &HttpRequest) -> Result<Webhook, crate::http::problem::Problem> {
+async fn found(
+    api: &Api,
+    room: Option<&RoomId>,
+    request: &HttpRequest,
+) -> Result<Webhook, crate::http::problem::Problem> {
     let hook = api.store().webhook(room, &hook_of(request)?).await?;
     Ok(hook.ok_or_else(no_such_hook)?)
 }

@@ -17,7 +17,8 @@ use crate::ports::{DEAD_MAX, Delivery, RoomNo, Settled, StoreError, SweepPlace};
 const OUT_OF_ORDER: i64 = 1_000;
 
 /// Says of hooks that something of theirs is due, as far as it is: those with a cursor in these rooms.
-const LOWER: &str = "UPDATE webhooks w SET due_at = least(w.due_at, (extract(epoch FROM statement_timestamp()) * 1000)::bigint)
+const LOWER: &str =
+    "UPDATE webhooks w SET due_at = least(w.due_at, (extract(epoch FROM statement_timestamp()) * 1000)::bigint)
     WHERE w.no IN (
         SELECT l.no FROM webhooks l WHERE l.active AND l.no IN (
             SELECT c.hook_no FROM webhook_cursors c
@@ -42,6 +43,7 @@ pub async fn note(lease: &mut Lease, rooms: &[RoomNo]) -> Result<bool, StoreErro
         "UPDATE webhook_cursors c
          SET due_at = CASE WHEN c.claim IS NULL THEN {NOW} ELSE c.due_at END, again = c.claim IS NOT NULL
          WHERE c.room_no = ANY ($1) AND (c.due_at IS NULL OR (c.claim IS NOT NULL AND NOT c.again))
+           AND c.seq < (SELECT h.head FROM room_heads h WHERE h.no = c.room_no)
            AND EXISTS (SELECT FROM webhooks w WHERE w.no = c.hook_no AND w.active)"
     );
     let steps = [
@@ -114,9 +116,7 @@ pub async fn claim(
         for row in lease.query(&take, &[&no, &each, &claim_ms, &claim]).await? {
             deliveries.push(delivery_of(&hook, &row, claim, false)?);
         }
-        lease
-            .transaction(&[Step::Begin, Step::Ask(lock, &[&no]), Step::Ask(&raise, &[&no]), Step::Commit])
-            .await?;
+        lease.transaction(&[Step::Begin, Step::Ask(lock, &[&no]), Step::Ask(&raise, &[&no]), Step::Commit]).await?;
     }
     let dead = format!(
         "UPDATE webhook_dead d SET due_at = {NOW} + $2
@@ -206,12 +206,8 @@ pub async fn settle(lease: &mut Lease, delivery: &Delivery, settled: &Settled) -
         Settled::Gone => {
             let park = "UPDATE webhook_cursors SET claim = NULL, again = false, due_at = NULL
                 WHERE hook_no = $1 AND room_no = $2 AND claim = $3";
-            let steps = [
-                Step::Begin,
-                Step::Ask(park, &[&hook, &room, &claim]),
-                Step::Ask(GONE, &[&hook]),
-                Step::Commit,
-            ];
+            let steps =
+                [Step::Begin, Step::Ask(park, &[&hook, &room, &claim]), Step::Ask(GONE, &[&hook]), Step::Commit];
             lease.transaction(&steps).await?;
         }
         Settled::NoRoom => {
@@ -270,12 +266,8 @@ pub async fn fill(lease: &mut Lease, limit: u32) -> Result<bool, StoreError> {
         let cursors = "INSERT INTO webhook_cursors (hook_no, room_no, seq)
             SELECT $1, h.no, h.head FROM room_heads h WHERE h.no = ANY ($2) ON CONFLICT (hook_no, room_no) DO NOTHING";
         let done = "UPDATE webhooks SET filled_to = $2, ready = $3 WHERE no = $1";
-        let steps = [
-            Step::Begin,
-            Step::Ask(cursors, &[&no, &rooms]),
-            Step::Ask(done, &[&no, &to, &ready]),
-            Step::Commit,
-        ];
+        let steps =
+            [Step::Begin, Step::Ask(cursors, &[&no, &rooms]), Step::Ask(done, &[&no, &to, &ready]), Step::Commit];
         lease.transaction(&steps).await?;
         return Ok(true);
     }
@@ -291,12 +283,7 @@ pub async fn fill(lease: &mut Lease, limit: u32) -> Result<bool, StoreError> {
         let cursors = "INSERT INTO webhook_cursors (hook_no, room_no, seq)
             SELECT $1, n.no, 0 FROM unnest($2::bigint[]) AS n (no) ON CONFLICT (hook_no, room_no) DO NOTHING";
         let done = "UPDATE webhooks SET filled_to = $2 WHERE no = $1";
-        let steps = [
-            Step::Begin,
-            Step::Ask(cursors, &[&no, &rooms]),
-            Step::Ask(done, &[&no, &last]),
-            Step::Commit,
-        ];
+        let steps = [Step::Begin, Step::Ask(cursors, &[&no, &rooms]), Step::Ask(done, &[&no, &last]), Step::Commit];
         lease.transaction(&steps).await?;
         more |= rooms.len() as i64 == look_at;
     }

@@ -76,7 +76,12 @@ async fn create(lease: &mut Lease, new: &NewWebhook) -> Result<Made, StoreError>
     }
 }
 
-async fn change(lease: &mut Lease, room: Option<&RoomId>, id: &str, patch: &WebhookPatch) -> Result<Changed, StoreError> {
+async fn change(
+    lease: &mut Lease,
+    room: Option<&RoomId>,
+    id: &str,
+    patch: &WebhookPatch,
+) -> Result<Changed, StoreError> {
     let Some(scope) = scope(lease, room).await? else { return Ok(Changed::NoSuchHook) };
     if let Some(url) = &patch.url {
         let taken = "SELECT 1 FROM webhooks WHERE room_no = $1 AND url = $2 AND id <> $3";
@@ -146,8 +151,7 @@ impl WebhookStore for PostgresStore {
         let cursors =
             "DELETE FROM webhook_cursors WHERE hook_no = (SELECT no FROM webhooks WHERE id = $1 AND room_no = $2)";
         let hook = "DELETE FROM webhooks WHERE id = $1 AND room_no = $2 RETURNING no";
-        let steps =
-            [Step::Begin, Step::Ask(cursors, &[&id, &scope]), Step::Ask(hook, &[&id, &scope]), Step::Commit];
+        let steps = [Step::Begin, Step::Ask(cursors, &[&id, &scope]), Step::Ask(hook, &[&id, &scope]), Step::Commit];
         let done = lease.transaction(&steps).await?;
         Ok(done.get(2).is_some_and(|rows| !rows.is_empty()))
     }

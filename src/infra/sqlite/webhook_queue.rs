@@ -48,6 +48,7 @@ pub fn note(connection: &mut Connection, rooms: &[RoomNo]) -> Result<(), StoreEr
         "UPDATE webhook_cursors
          SET due_at = CASE WHEN claim IS NULL THEN {NOW} ELSE due_at END, again = claim IS NOT NULL
          WHERE room_no = ?1 AND (due_at IS NULL OR (claim IS NOT NULL AND again = 0))
+           AND seq < (SELECT r.head FROM rooms r WHERE r.no = ?1)
            AND EXISTS (SELECT 1 FROM webhooks w WHERE w.no = hook_no AND w.active = 1)"
     );
     let lower = format!(
@@ -136,9 +137,8 @@ pub fn claim(
     for hook in found.into_iter().filter(|hook| !busy.contains(&hook.hook_no)).take(hooks as usize) {
         let no = hook.hook_no;
         let claim: i64 = rand::random();
-        let claimed = collect(&transaction, &rooms, params![no, each], |row| {
-            due_of(Delivery { claim, ..hook.clone() }, row, 0)
-        })?;
+        let claimed =
+            collect(&transaction, &rooms, params![no, each], |row| due_of(Delivery { claim, ..hook.clone() }, row, 0))?;
         for delivery in &claimed {
             execute(&transaction, &take, params![no, delivery.room_no.0, claim_ms, claim])?;
         }
@@ -186,7 +186,8 @@ fn settle_live(transaction: &Transaction<'_>, delivery: &Delivery, settled: &Set
          WHERE hook_no = ?1 AND room_no = ?2 AND claim = ?3"
     );
     let lower = || {
-        let sql = "UPDATE webhooks SET due_at = min(coalesce(due_at, c.due_at), c.due_at) FROM webhook_cursors c
+        let sql =
+            "UPDATE webhooks SET due_at = min(coalesce(webhooks.due_at, c.due_at), c.due_at) FROM webhook_cursors c
             WHERE no = ?1 AND c.hook_no = ?1 AND c.room_no = ?2 AND c.due_at IS NOT NULL";
         execute(transaction, sql, params![hook, room])
     };

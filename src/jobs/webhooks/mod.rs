@@ -160,8 +160,7 @@ impl Deliveries {
         if free == 0 {
             return Ok(());
         }
-        let busy: Vec<i64> =
-            self.by_hook.iter().filter(|&(_, &count)| count >= EACH).map(|(&hook, _)| hook).collect();
+        let busy: Vec<i64> = self.by_hook.iter().filter(|&(_, &count)| count >= EACH).map(|(&hook, _)| hook).collect();
         // A hook's rooms of two claims may be under way at a time, so one claim takes half of what it may have.
         let each = (EACH / 2).min(free) as u32;
         let hooks = HOOKS.min((free as u32 / each.max(1)).max(1));

@@ -74,18 +74,15 @@ impl Post {
 
     async fn outcome(&self, delivery: &Delivery, until: Instant) -> Settled {
         let Some(room) = &delivery.room else { return Settled::NoRoom };
-        let entries = match self.read(room, delivery).await {
-            Ok(entries) => entries,
+        let (entries, skipped) = match self.read(room, delivery).await {
+            Ok(found) => found,
             Err(error) => {
                 self.metrics.store_errors.inc();
                 tracing::warn!(hook.id = %delivery.hook, error = %error, "webhook.read.failed");
                 return Settled::Left { wait: UNREADABLE };
             }
         };
-        // What was to be tried again may be gone from the log meanwhile.
-        let Some(to) = entries.last().map(|entry| entry.seq).max(delivery.to) else {
-            return Settled::Left { wait: UNREADABLE };
-        };
+        let to = entries.last().map_or(delivery.after, |entry| entry.seq).max(skipped).max(delivery.to.unwrap_or(0));
         let wanted: Vec<Entry> = entries
             .into_iter()
             .filter(|entry| delivery.kinds.is_empty() || delivery.kinds.iter().any(|kind| kind == entry.kind()))
@@ -119,17 +116,26 @@ impl Post {
         settled
     }
 
-    /// A batch that was tried before comes as it was, up to the same entry.
-    async fn read(&self, room: &RoomId, delivery: &Delivery) -> Result<Vec<Entry>, StoreError> {
+    /// A batch that was tried before comes as it was, up to the same entry. With it: where to go on at least, since there is
+    /// nothing before (any more).
+    async fn read(&self, room: &RoomId, delivery: &Delivery) -> Result<(Vec<Entry>, Seq), StoreError> {
         let (limit, bytes) = match delivery.to {
-            Some(to) => (u32::try_from(to.saturating_sub(delivery.after)).unwrap_or(PAGE_MAX).min(PAGE_MAX), usize::MAX),
+            Some(to) => {
+                (u32::try_from(to.saturating_sub(delivery.after)).unwrap_or(PAGE_MAX).min(PAGE_MAX), usize::MAX)
+            }
             None => (EVENTS, BYTES),
         };
         let mut entries = self.store.page(room, Range::After(delivery.after), limit, bytes).await?.entries;
         if let Some(to) = delivery.to {
             entries.retain(|entry| entry.seq <= to);
         }
-        Ok(entries)
+        if !entries.is_empty() {
+            return Ok((entries, 0));
+        }
+        // Nothing new, or the log was pruned up to its head, which is read before it is looked at once more.
+        let head = self.store.room(room).await?.map_or(0, |room| room.head);
+        let entries = self.store.page(room, Range::After(delivery.after), limit, bytes).await?.entries;
+        Ok(if entries.is_empty() { (entries, head) } else { (Vec::new(), 0) })
     }
 
     async fn post(
