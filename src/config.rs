@@ -5,6 +5,7 @@
 //! key and holds exactly the defaults (a test compares them).
 
 mod layers;
+mod outgoing;
 mod rules;
 mod types;
 
@@ -14,6 +15,7 @@ use std::path::Path;
 use serde::{Deserialize, Serialize};
 
 pub use layers::Invalid;
+pub use outgoing::{BeforeSend, HookUrl, Hooks, Webhooks, WhenAway};
 pub use types::{List, LogFormat, Network, Origin, RedisKind, RedisUrls, Secret, StoreUrl};
 
 /// Everything that can be set.
@@ -28,6 +30,8 @@ pub struct Config {
     pub limits: Limits,
     pub search: Search,
     pub log: Log,
+    pub hooks: Hooks,
+    pub webhooks: Webhooks,
 }
 
 /// The public listener: HTTP, WebSocket and the web client.

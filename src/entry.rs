@@ -69,6 +69,9 @@ fn given<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Option<Data>, D::
     Data::deserialize(deserializer).map(Some)
 }
 
+/// The kinds of entries, as [`Entry::kind`] names them.
+pub const KINDS: [&str; 5] = ["message", "edit", "delete", "reaction", "room"];
+
 /// One entry of a room's log.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Entry {

@@ -2,7 +2,7 @@
 //!
 //! ARCHITECTURE.md has the map. Modules use only what stands below them:
 //! `main → startup → http → actors │ infra │ jobs → ports → protocol │ domain → ids, refusal, entry, limits`;
-//! `config`, `metrics` and `telemetry` serve from `actors`/`infra` up.
+//! `config`, `metrics`, `outgoing` and `telemetry` serve from `actors`/`infra` up.
 
 #![forbid(unsafe_code)]
 
@@ -17,6 +17,7 @@ pub mod infra;
 pub mod jobs;
 pub mod limits;
 pub mod metrics;
+pub mod outgoing;
 pub mod ports;
 pub mod protocol;
 pub mod refusal;

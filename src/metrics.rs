@@ -36,6 +36,28 @@ pub enum ConnectRefusal {
     Unavailable,
 }
 
+/// What the hook before a message is stored said.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum HookAnswer {
+    Allow,
+    Change,
+    Refuse,
+    /// Nothing in time, or nothing that makes sense.
+    Away,
+}
+
+/// What became of a request to a webhook.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum WebhookOutcome {
+    Delivered,
+    /// To be tried again.
+    Failed,
+    /// Given up.
+    Dead,
+    /// The receiver wants no more.
+    Gone,
+}
+
 /// Why a session was closed by us: the contract's close codes, and the WebSocket's own.
 const CLOSE_CODES: [u16; 16] =
     [1000, 1001, 1002, 1003, 1007, 1009, 1011, 4000, 4003, 4100, 4200, 4201, 4202, 4203, 4300, 4301];
@@ -55,6 +77,11 @@ pub struct Metrics {
     job_failures: IntCounterVec,
     connects_refused: [IntCounter; 5],
     refusals: [IntCounter; 9],
+    hook_answers: [IntCounter; 4],
+    hook_latency: Histogram,
+    webhook_requests: [IntCounter; 4],
+    webhook_latency: Histogram,
+    pub webhook_events: IntCounter,
 
     // ---- the way of a message
     pub entries_committed: IntCounter,
@@ -196,6 +223,30 @@ impl Metrics {
                 Code::ALL.map(Code::as_str),
             ),
 
+            hook_answers: make.counters(
+                "hook_before_send_answers",
+                "Texts that the hook before sending was asked about, by what it said.",
+                "answer",
+                ["allow", "change", "refuse", "away"],
+            ),
+            hook_latency: make.histogram(
+                "hook_before_send_latency_seconds",
+                "From a question to the hook before sending to its answer.",
+                LATENCY,
+            ),
+            webhook_requests: make.counters(
+                "webhook_requests",
+                "Requests to webhooks, by what became of them.",
+                "outcome",
+                ["delivered", "failed", "dead", "gone"],
+            ),
+            webhook_latency: make.histogram(
+                "webhook_requests_latency_seconds",
+                "From a request to a webhook to its answer.",
+                LATENCY,
+            ),
+            webhook_events: make.counter("webhook_events", "Entries that webhooks have taken."),
+
             entries_committed: make.counter("entries_committed", "Entries that the store made durable for this node."),
             entries_duplicate: make.counter("entries_duplicate", "Sends that were repeats."),
             deliveries: make.counter("deliveries", "Entries put into the outboxes of sessions."),
@@ -297,6 +348,22 @@ impl Metrics {
     /// A session ended; `None`: without a close frame.
     pub fn closed(&self, code: Option<u16>) {
         self.closes.with_label_values(&[code.map_or("other", code_name)]).inc();
+    }
+
+    /// The hook before sending was asked.
+    pub fn hook_answered(&self, answer: HookAnswer) {
+        self.hook_answers[answer as usize].inc();
+    }
+
+    /// The hook before sending answered, or was given up.
+    pub fn hook_took(&self, took: Duration) {
+        self.hook_latency.observe(took.as_secs_f64());
+    }
+
+    /// A request to a webhook ended.
+    pub fn webhook_answered(&self, outcome: WebhookOutcome, took: Duration) {
+        self.webhook_requests[outcome as usize].inc();
+        self.webhook_latency.observe(took.as_secs_f64());
     }
 
     /// A background job did a step.

@@ -38,9 +38,10 @@ use crate::infra::loopback::LoopbackBus;
 use crate::infra::postgres::{PostgresOptions, PostgresStore};
 use crate::infra::redis::RedisBus;
 use crate::infra::sqlite::SqliteStore;
-use crate::jobs::{self, Jobs, cut_off, erasure};
+use crate::jobs::{self, Jobs, cut_off, erasure, webhooks};
 use crate::metrics::Metrics;
-use crate::ports::{ClusterBus, MessageStore, NodeState, StoreError};
+use crate::outgoing::before_send::BeforeSend;
+use crate::ports::{ClusterBus, MessageStore, News, NodeState, StoreError};
 use crate::telemetry;
 
 /// How often a store that is away at the start is tried.
@@ -146,12 +147,14 @@ pub async fn run(config: Config) -> Result<(), StartError> {
         core.tend_credentials(&auth, in_cluster);
         let rates = Arc::new(MessageRates::new(config.limits.messages_per_minute, config.limits.messages_burst));
         forget_idle_rates(rates.clone());
+        let before_send = BeforeSend::new(&config.hooks.before_send, metrics.clone()).map_err(StartError::Setting)?;
         let context = HubContext {
             node,
             router: core.router.clone().recipient(),
             store: store.clone(),
             auth,
             rates,
+            before_send: before_send.map(Arc::new),
             config: config.clone(),
             metrics: metrics.clone(),
         };
@@ -265,6 +268,8 @@ struct Core {
     persistence: Addr<PersistenceActor>,
     to_nodes: Recipient<ToNode>,
     gate: StoreGate,
+    /// Rooms with entries that webhooks may have to be told of.
+    webhook_news: News,
 }
 
 impl Core {
@@ -277,7 +282,10 @@ impl Core {
     ) -> Self {
         let hubs: Hubs = Arc::new(RwLock::new(Vec::new()));
         let gate = StoreGate::default();
-        let persistence = PersistenceActor::new(store.clone(), gate.clone(), LANES, metrics.clone()).start();
+        let webhook_news = News::default();
+        let persistence = PersistenceActor::new(store.clone(), gate.clone(), LANES, metrics.clone())
+            .telling(webhook_news.clone())
+            .start();
         let router = RouterActor::new(hubs.clone()).start();
         let ports = RouterPort {
             owners: router.clone().recipient(),
@@ -310,7 +318,19 @@ impl Core {
             released: cluster.clone().recipient(),
             lost: links.recipient(),
         });
-        Self { config: config.clone(), metrics, node, store, hubs, router, cluster, persistence, to_nodes, gate }
+        Self {
+            config: config.clone(),
+            metrics,
+            node,
+            store,
+            hubs,
+            router,
+            cluster,
+            persistence,
+            to_nodes,
+            gate,
+            webhook_news,
+        }
     }
 }
 
@@ -349,6 +369,7 @@ impl Core {
         let router = self.router.clone();
         let tell = move |revoked| router.do_send(RevokedHere { revoked, at: std::time::Instant::now() });
         cut_off::start(self.store.clone(), tell, jobs.stopping());
+        webhooks::start(&jobs, &self.config.webhooks, self.webhook_news.clone());
         running
     }
 

@@ -156,6 +156,7 @@ mod tests {
             reply_to: Some(3),
             data: Some(data.expect("valid JSON")),
             over_rate_ms: None,
+            refused: None,
         };
         let caller = Caller { user: UserId::parse("a").expect("valid"), admin: true, from: None };
         let ask = PeerMessage::Ask { stream: 1, n: 2, have: 1, caller, command: command.clone() };

@@ -16,7 +16,7 @@ use crate::actors::messages::{Append, AppendDone, Flush, ReadMark};
 use crate::ids::{RoomId, Seq, UserId};
 use crate::limits::COMMIT_ITEMS;
 use crate::metrics::Metrics;
-use crate::ports::{Appended, MessageStore, StoreError};
+use crate::ports::{Appended, MessageStore, News, Outcome, RoomNo, StoreError};
 
 /// After this an append counts as in doubt.
 const COMMIT_TIMEOUT: Duration = Duration::from_secs(4);
@@ -58,6 +58,8 @@ pub struct PersistenceActor {
     marks: HashMap<(RoomId, UserId), Seq>,
     writing_marks: bool,
     flushes: Vec<tokio::sync::oneshot::Sender<()>>,
+    /// Who is told of the rooms that got entries.
+    news: Vec<News>,
 }
 
 impl PersistenceActor {
@@ -73,7 +75,14 @@ impl PersistenceActor {
             marks: HashMap::new(),
             writing_marks: false,
             flushes: Vec::new(),
+            news: Vec::new(),
         }
+    }
+
+    /// The rooms that get entries are noted there from now on.
+    pub fn telling(mut self, news: News) -> Self {
+        self.news.push(news);
+        self
     }
 
     fn pump(&mut self, ctx: &mut Context<Self>) {
@@ -83,8 +92,8 @@ impl PersistenceActor {
                 && let Some(next) = self.waiting.pop_front()
             {
                 items += next.append.items.len();
+                replies.push((next.append.no, next.reply));
                 appends.push(next.append);
-                replies.push(next.reply);
             }
             self.free_lanes -= 1;
             let rooms = appends.len();
@@ -108,13 +117,14 @@ impl PersistenceActor {
 
     fn answer(
         &mut self,
-        replies: Vec<actix::Recipient<AppendDone>>,
+        replies: Vec<(RoomNo, actix::Recipient<AppendDone>)>,
         result: Result<Vec<Appended>, StoreError>,
         ctx: &mut Context<Self>,
     ) {
         match result {
             Ok(results) => {
-                for (reply, appended) in replies.into_iter().zip(results) {
+                self.tell(replies.iter().map(|(room, _)| *room).zip(&results));
+                for ((_, reply), appended) in replies.into_iter().zip(results) {
                     if appended == Appended::Fenced {
                         self.metrics.fences.inc();
                     }
@@ -128,10 +138,20 @@ impl PersistenceActor {
                 } else {
                     tracing::error!(error = %error, "store.append.failed");
                 }
-                for reply in replies {
+                for (_, reply) in replies {
                     reply.do_send(AppendDone(Err(error.clone())));
                 }
             }
+        }
+    }
+
+    fn tell<'a>(&self, done: impl Iterator<Item = (RoomNo, &'a Appended)> + Clone) {
+        let grew = |appended: &Appended| match appended {
+            Appended::Done(outcomes) => outcomes.iter().any(|outcome| matches!(outcome, Outcome::Appended { .. })),
+            Appended::Fenced => false,
+        };
+        for news in &self.news {
+            news.note(done.clone().filter(|(_, appended)| grew(appended)).map(|(room, _)| room));
         }
     }
 

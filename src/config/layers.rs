@@ -20,7 +20,7 @@ impl Invalid {
     /// `value`: as given; masked here where the key holds secrets.
     pub fn new(key: &str, value: &str, allowed: &str) -> Self {
         let shown = match key {
-            "auth.jwt.secret" => "***".to_owned(),
+            "auth.jwt.secret" | "hooks.before_send.secret" => "***".to_owned(),
             "store.url" | "cluster.redis_url" => masked(value),
             _ => value.to_owned(),
         };

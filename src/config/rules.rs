@@ -7,7 +7,8 @@ use super::layers::Invalid;
 use super::{Config, StoreUrl};
 
 pub(super) fn check(config: &Config) -> Result<(), Invalid> {
-    let Config { server, admin, store, cluster, auth, limits, search: _, log } = config;
+    let Config { server, admin, store, cluster, auth, limits, log, hooks: _, search: _, webhooks: _ } = config;
+    outgoing(config)?;
     range("server.shutdown_s", server.shutdown_s, 1, 3_600)?;
     range("server.workers", server.workers as u64, 0, 1_024)?;
     if server.bind == admin.bind && server.bind.port() != 0 {
@@ -60,6 +61,18 @@ pub(super) fn check(config: &Config) -> Result<(), Invalid> {
         ));
     }
     Ok(())
+}
+
+/// Hooks and webhooks.
+fn outgoing(config: &Config) -> Result<(), Invalid> {
+    let (ask, tell) = (&config.hooks.before_send, &config.webhooks);
+    range("hooks.before_send.deadline_ms", ask.deadline_ms, 10, 5_000)?;
+    range("hooks.before_send.inflight", ask.inflight as u64, 1, 65_536)?;
+    range("webhooks.attempts", u64::from(tell.attempts), 1, 1_000)?;
+    range("webhooks.backoff_ms", tell.backoff_ms, 10, 3_600_000)?;
+    range("webhooks.backoff_max_ms", tell.backoff_max_ms, tell.backoff_ms, 86_400_000)?;
+    range("webhooks.timeout_ms", tell.timeout_ms, 100, 15_000)?;
+    range("webhooks.inflight", tell.inflight as u64, 1, 4_096)
 }
 
 fn range(key: &str, value: u64, least: u64, most: u64) -> Result<(), Invalid> {

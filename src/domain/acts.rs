@@ -28,11 +28,13 @@ pub enum Act {
     Moderate,
     /// See who used which right.
     SeeAudit,
+    /// See, make, change and delete the room's webhooks.
+    ManageWebhooks,
 }
 
 impl Act {
     /// All of them, for the table-driven test.
-    pub const ALL: [Self; 9] = [
+    pub const ALL: [Self; 10] = [
         Self::SeeBans,
         Self::MarkRead,
         Self::SeeRevisions,
@@ -42,6 +44,7 @@ impl Act {
         Self::Report,
         Self::Moderate,
         Self::SeeAudit,
+        Self::ManageWebhooks,
     ];
 
     /// Whether `role` may; an admin's is `Owner`, `None`: not a member (of a public room). The two of a direct room are
@@ -54,7 +57,7 @@ impl Act {
             Self::MarkRead => role.is_some(),
             // Whoever was admitted may read it.
             Self::Search | Self::Report => true,
-            Self::SeeAudit => role == Some(Role::Owner) || equals,
+            Self::SeeAudit | Self::ManageWebhooks => role == Some(Role::Owner) || equals,
         }
     }
 
@@ -68,6 +71,7 @@ impl Act {
             Self::Search => "whoever may read a room may search it",
             Self::Report => "anybody who may read a message may report it",
             Self::Moderate => "only owners and moderators see reports and decide on them",
+            Self::ManageWebhooks => "only owners manage the webhooks of a room",
             Self::SeeAudit => "only owners see the audit log",
         }
     }

@@ -5,6 +5,7 @@ use serde::{Deserialize, Serialize};
 use crate::domain::audit::Whence;
 use crate::entry::{Data, Role, RoomPatch};
 use crate::ids::{MessageId, Millis, Seq, UserId};
+use crate::refusal::Refusal;
 
 /// Who asks, as authenticated at the edge.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -27,6 +28,8 @@ pub enum Command {
         data: Option<Data>,
         /// The sender is over their rate: refuse with this `retry_after_ms` unless the message is a repeat.
         over_rate_ms: Option<u64>,
+        /// It was found at the edge that it must not be stored: refuse with this unless the message is a repeat.
+        refused: Option<Refusal>,
     },
     Edit {
         target: Seq,

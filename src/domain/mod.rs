@@ -4,6 +4,8 @@
 pub mod acts;
 pub mod append;
 pub mod audit;
+pub mod backoff;
+pub mod breaker;
 pub mod command;
 pub mod cursor;
 pub mod direct;

@@ -130,6 +130,15 @@ pub fn revoked_out(hash: Option<&[u8]>, what: Option<&str>) -> Result<Option<Rev
     }
 }
 
+/// Names of kinds as one column holds them; none: all.
+pub fn kinds_in(kinds: &[String]) -> String {
+    kinds.join(",")
+}
+
+pub fn kinds_out(kinds: &str) -> Vec<String> {
+    kinds.split(',').filter(|kind| !kind.is_empty()).map(str::to_owned).collect()
+}
+
 impl EntryRow {
     pub fn of(entry: Entry) -> Self {
         let mut row =

@@ -13,6 +13,8 @@ pub mod credentials;
 pub mod cut_off;
 pub mod erasure;
 
+pub mod webhooks;
+
 use std::sync::Arc;
 use std::time::Duration;
 

@@ -14,10 +14,12 @@ mod history;
 mod invitations;
 mod jobs;
 mod moderation;
+mod news;
 mod past;
 mod pins;
 mod privacy;
 mod search;
+mod webhooks;
 
 use std::collections::HashMap;
 
@@ -36,10 +38,15 @@ pub use self::history::{HistoryStore, Thread};
 pub use self::invitations::{Invitation, InvitationStore, Invited};
 pub use self::jobs::JobStore;
 pub use self::moderation::{Closed, ModerationStore, Report, ReportQuery, Reported};
+pub use self::news::{News, Noted};
 pub use self::past::{PastStore, Revision};
 pub use self::pins::{Pin, PinStore, Pinned};
 pub use self::privacy::{CutOff, Erasing, OwnMessage, OwnReaction, OwnReport, OwnRoom, Place, PrivacyStore, Standing};
 pub use self::search::{Match, Matches, Search, SearchStore, Swept};
+pub use self::webhooks::{
+    Changed, DEAD_MAX, DeadLetter, Delivery, HOOKS_MAX, Made, NewWebhook, Settled, SweepPlace, Webhook, WebhookPatch,
+    WebhookStore,
+};
 pub use crate::domain::append::{AppendItem, Change, Outcome};
 use crate::entry::{Entry, Role, Room};
 use crate::ids::{Epoch, RoomId, Seq, UserId};
@@ -167,6 +174,7 @@ pub trait MessageStore:
     + PinStore
     + PrivacyStore
     + SearchStore
+    + WebhookStore
     + Send
     + Sync
     + 'static

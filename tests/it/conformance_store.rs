@@ -19,6 +19,7 @@ mod pins;
 mod privacy;
 mod rooms;
 mod search;
+mod webhooks;
 
 use std::path::{Path, PathBuf};
 use std::sync::Arc;

@@ -110,6 +110,7 @@ fn seeds_of_the_bus() {
         reply_to: Some(1),
         data: Some(data),
         over_rate_ms: None,
+        refused: None,
     };
     let messages = [
         ("watch", PeerMessage::Watch { stream: 1, have: 2, users: vec![user("alice"), user("bob")], head: 3 }),

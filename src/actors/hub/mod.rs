@@ -13,6 +13,7 @@ mod answers;
 mod delivery;
 mod drain;
 mod fanout;
+mod gated;
 mod rooms;
 mod sweep;
 
@@ -30,6 +31,7 @@ use bytes::Bytes;
 use slab::Slab;
 
 use self::drain::Drain;
+use self::gated::Chains;
 use self::rooms::Room;
 use super::frame;
 use super::messages::{HubIndex, Lookup, SessionKey, ToHub};
@@ -41,6 +43,7 @@ use crate::auth::{Authenticator, Identity};
 use crate::config::Config;
 use crate::ids::{NodeId, RoomId};
 use crate::metrics::Metrics;
+use crate::outgoing::before_send::BeforeSend;
 use crate::ports::MessageStore;
 use crate::protocol::{self, ServerFrame};
 
@@ -52,6 +55,8 @@ pub struct HubContext {
     pub store: Arc<dyn MessageStore>,
     pub auth: Arc<Authenticator>,
     pub rates: Arc<MessageRates>,
+    /// The hook that sees messages before they are stored, where there is one.
+    pub before_send: Option<Arc<BeforeSend>>,
     pub config: Arc<Config>,
     pub metrics: Arc<Metrics>,
 }
@@ -100,6 +105,8 @@ struct State {
     retries: VecDeque<(Tick, u32, SessionKey)>,
     /// Rooms whose entries gather.
     gathering: Vec<u32>,
+    /// Requests that wait for the hook before a message is stored.
+    chains: Chains,
     drain: Option<Drain>,
 }
 
@@ -200,8 +207,11 @@ impl Hub {
         state.sessions.remove(core.key.slot as usize);
         self.context.metrics.sessions.dec();
         self.context.metrics.closed(core.outbox.close_code());
+        // What never reached its room is just forgotten.
+        let chained = state.chains.forget(|key, _| key == core.key);
         let (readers, pending) = {
             let mut session = core.state.borrow_mut();
+            session.pending.retain(|pending| !chained.contains(&pending.corr));
             session.pages = None;
             session.inflight = 0;
             (std::mem::take(&mut session.readers), std::mem::take(&mut session.pending))

@@ -3,6 +3,7 @@
 //! Invariants: requests of one session for one room leave in the order they came; a handle is forgotten only when no
 //! subscription, no unanswered request and no fetch uses it. Bound: [`WAITING`] messages a room wait for its handle.
 
+use std::cell::Cell;
 use std::collections::HashMap;
 use std::rc::Rc;
 use std::time::{Duration, Instant};
@@ -165,6 +166,9 @@ impl Hub {
             reader.state = ReadState::Lost;
         }
         let id = room.id.clone();
+        // Those that wait for the hook are answered below with the others.
+        state.chains.forget(|_, room| *room == id);
+        let room = &mut state.rooms[slot as usize];
         if !room.readers.is_empty() {
             self.look_up(room);
         }
@@ -239,7 +243,7 @@ impl Hub {
 
     /// Sends a session's request to a room; it is answered in [`Hub::answers`], or by the sweep when that takes too long.
     pub fn request(
-        &self,
+        self: &Rc<Self>,
         core: &Rc<SessionCore>,
         reference: Option<u64>,
         room: &RoomId,
@@ -250,8 +254,15 @@ impl Hub {
         let corr = core.state.borrow_mut().ask(reference, room.clone(), kind);
         let mut state = self.state.borrow_mut();
         let slot = state.room_slot(room);
-        let origin = Origin::Session { key: core.key, corr };
-        if let Err(refusal) = self.to_room(&mut state, slot, ToRoom::Ask { origin, caller, command }) {
+        let sent = match self.chain(&mut state, core, room, corr, (caller, command)) {
+            Ok(Some((caller, command))) => {
+                let origin = Origin::Session { key: core.key, corr };
+                self.to_room(&mut state, slot, ToRoom::Ask { origin, caller, command })
+            }
+            Ok(None) => Ok(()),
+            Err(refusal) => Err(refusal),
+        };
+        if let Err(refusal) = sent {
             core.state.borrow_mut().answered(corr);
             self.send(core, &ServerFrame::Error(refusal), reference);
         }
@@ -272,14 +283,17 @@ impl Hub {
         if self.calls.get() >= CALLS {
             return Err(Refusal::overloaded("too many calls wait for rooms"));
         }
+        let command = {
+            let _counted = Counted::new(&self.calls);
+            self.checked(&room, &caller, command).await?
+        };
         let (answer, waiting) = oneshot::channel();
         {
             let mut state = self.state.borrow_mut();
             let slot = state.room_slot(&room);
             self.to_room(&mut state, slot, ToRoom::Ask { origin: Origin::Call(answer), caller, command })?;
         }
-        self.calls.set(self.calls.get() + 1);
-        let _call = Call { hub: self, room };
+        let _call = Call { hub: self, room, _counted: Counted::new(&self.calls) };
         match tokio::time::timeout(ANSWER_WITHIN, waiting).await {
             Ok(Ok(answer)) => answer,
             Ok(Err(_)) => Err(Refusal::unavailable("the room was lost; repeat with the same id")),
@@ -296,11 +310,27 @@ fn is_lost(reader: &Reader) -> bool {
 struct Call<'a> {
     hub: &'a Hub,
     room: RoomId,
+    _counted: Counted<'a>,
+}
+
+/// One of the calls that wait, until it is dropped.
+struct Counted<'a>(&'a Cell<usize>);
+
+impl<'a> Counted<'a> {
+    fn new(calls: &'a Cell<usize>) -> Self {
+        calls.set(calls.get() + 1);
+        Self(calls)
+    }
+}
+
+impl Drop for Counted<'_> {
+    fn drop(&mut self) {
+        self.0.set(self.0.get() - 1);
+    }
 }
 
 impl Drop for Call<'_> {
     fn drop(&mut self) {
-        self.hub.calls.set(self.hub.calls.get() - 1);
         if let Some((_, room)) = self.hub.state.borrow_mut().known_room(&self.room) {
             room.unanswered = room.unanswered.saturating_sub(1);
         }

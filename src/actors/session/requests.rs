@@ -43,7 +43,8 @@ impl Session {
             Request::Send { room, id, text, reply_to, data } => {
                 let over_rate_ms = self.over_rate_ms();
                 let kind = Asked::Send { id: id.clone() };
-                self.ask(reference, &room, Command::Send { id, text, reply_to, data, over_rate_ms }, kind);
+                let command = Command::Send { id, text, reply_to, data, over_rate_ms, refused: None };
+                self.ask(reference, &room, command, kind);
             }
             Request::Edit { room, target, text } => self.change(reference, &room, Command::Edit { target, text }),
             Request::React { room, target, emoji, active } => {

@@ -236,8 +236,9 @@ impl<T> Owner<T> {
         }
         let (room, people, caller) = (&self.room, &self.people, &request.caller);
         let judged = match &request.command {
-            Command::Send { id, text, reply_to, data, over_rate_ms } => {
-                return self.judge_send(caller, (id, text, *reply_to, data), *over_rate_ms, now);
+            Command::Send { id, text, reply_to, data, over_rate_ms, refused } => {
+                let edge = (*over_rate_ms, refused.as_ref());
+                return self.judge_send(caller, (id, text, *reply_to, data), edge, now);
             }
             Command::Edit { target, text } => self.writable(caller).map(|role| Change::Edit {
                 target: *target,
@@ -310,7 +311,7 @@ impl<T> Owner<T> {
         &self,
         caller: &Caller,
         (id, text, reply_to, data): (&MessageId, &String, Option<Seq>, &Option<crate::entry::Data>),
-        over_rate_ms: Option<u64>,
+        (over_rate_ms, refused): (Option<u64>, Option<&Refusal>),
         now: Millis,
     ) -> Judgement {
         let role = match rules::write(&self.room, &self.people, caller) {
@@ -324,6 +325,8 @@ impl<T> Owner<T> {
             Some(rules::archived())
         } else if let Some(wait) = self.slow_mode_wait(&caller.user, now) {
             Some(Refusal::rate_limited("the room is in slow mode", wait))
+        } else if let Some(refusal) = refused {
+            Some(refusal.clone())
         } else {
             over_rate_ms.map(|wait| Refusal::rate_limited("too many messages; slow down", wait))
         };

@@ -163,8 +163,13 @@ impl Endpoint {
     }
 
     /// Answers with nothing to say: 204.
-    pub fn gives_nothing(mut self, says: &'static str) -> Self {
-        self.successes.push(Success { status: 204, says, content: None });
+    pub fn gives_nothing(self, says: &'static str) -> Self {
+        self.gives_status(204, says)
+    }
+
+    /// Answers with a status alone.
+    pub fn gives_status(mut self, status: u16, says: &'static str) -> Self {
+        self.successes.push(Success { status, says, content: None });
         self
     }
 

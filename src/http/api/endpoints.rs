@@ -8,10 +8,10 @@ use utoipa::openapi::schema::{OneOfBuilder, Schema};
 
 use super::endpoint::{self, Endpoint, delete, get, optional, patch, post, put, required};
 use super::{
-    account, admin, audit, invitations, members, messages, moderation, pins, privacy, rooms, search, sessions,
+    account, admin, audit, invitations, members, messages, moderation, pins, privacy, rooms, search, sessions, webhooks,
 };
 use crate::domain::scopes::Scope;
-use crate::entry::{Data, Role};
+use crate::entry::{Data, KINDS, Role};
 use crate::ids::{MessageId, RoomId, UserId};
 use crate::limits::{PAGE_MAX, WIRE_INTEGER_MAX};
 use crate::protocol::schemas::{
@@ -27,6 +27,7 @@ pub fn endpoints() -> Vec<Endpoint> {
     all.extend(of_messages());
     all.extend(of_pins());
     all.extend(of_admins());
+    all.extend(of_webhooks());
     all.push(
         get("/search", || to(search::search), "Messages that say something, best first, as plain text")
             .query([required("q", text(1..=200)), optional("room", reference::<RoomId>())])
@@ -164,6 +165,54 @@ fn of_members() -> Vec<Endpoint> {
             .refuses([409]),
         delete("/rooms/{room}/bans/{user}", || to(members::unban), "Lifts a ban").gives_nothing("Not banned"),
     ]
+}
+
+/// The same for the hooks of a room and for those of all rooms.
+fn of_webhooks() -> Vec<Endpoint> {
+    let kinds = || list_of(word(KINDS));
+    let addresses = [
+        [
+            "/rooms/{room}/webhooks",
+            "/rooms/{room}/webhooks/{hook}",
+            "/rooms/{room}/webhooks/{hook}/dead",
+            "/rooms/{room}/webhooks/{hook}/dead/{dead}",
+            "/rooms/{room}/webhooks/{hook}/dead/{dead}/retry",
+        ],
+        [
+            "/admin/webhooks",
+            "/admin/webhooks/{hook}",
+            "/admin/webhooks/{hook}/dead",
+            "/admin/webhooks/{hook}/dead/{dead}",
+            "/admin/webhooks/{hook}/dead/{dead}/retry",
+        ],
+    ];
+    let of = |[all, one, dead, letter, again]: [&'static str; 5]| {
+        [
+            get(all, || to(webhooks::all), "Webhooks, without their secrets")
+                .gives_page_of::<webhooks::Shown>("A page"),
+            post(all, || to(webhooks::create), "Makes a webhook; its secret is shown once")
+                .takes([required("url", text(1..=webhooks::URL_BYTES)), optional("kinds", kinds())])
+                .gives::<webhooks::Shown>(200, "It was there")
+                .gives::<webhooks::Shown>(201, "Made")
+                .refuses([409]),
+            get(one, || to(webhooks::get), "One webhook").gives::<webhooks::Shown>(200, "It"),
+            patch(one, || to(webhooks::patch), "Changes a webhook, or makes it a new secret")
+                .takes([
+                    optional("url", text(1..=webhooks::URL_BYTES)),
+                    optional("kinds", kinds()),
+                    optional("active", boolean()),
+                    optional("rotate_secret", boolean()),
+                ])
+                .gives::<webhooks::Shown>(200, "As it is now")
+                .refuses([409]),
+            delete(one, || to(webhooks::delete), "Ends a webhook").gives_nothing("Gone"),
+            get(dead, || to(webhooks::dead), "What could not be delivered").gives_page_of::<webhooks::Dead>("A page"),
+            delete(letter, || to(webhooks::drop_dead), "Gives a batch up for good").gives_nothing("Gone"),
+            post(again, || to(webhooks::retry_dead), "Has a batch tried again")
+                .gives_status(202, "It will be tried again"),
+        ]
+    };
+    addresses.into_iter().flat_map(of).collect()
 }
 
 fn ttl() -> Schema {

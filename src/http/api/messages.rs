@@ -238,7 +238,7 @@ pub async fn post(api: Data<Api>, who: SignedIn, request: HttpRequest, fields: F
     let reply_to = fields.integer("reply_to", 0..=WIRE_INTEGER_MAX)?;
     let data = fields.raw("data").map(data).transpose()?;
     let over_rate_ms = api.hub.context().rates.over_ms(&who.caller.user);
-    let command = Command::Send { id: id.clone(), text, reply_to, data, over_rate_ms };
+    let command = Command::Send { id: id.clone(), text, reply_to, data, over_rate_ms, refused: None };
     match api.ask(&room, who.caller, command).await? {
         Reply::Sent { seq, at, duplicate } => {
             let sent = Sent { room, id, seq, at: rfc3339(at), duplicate };

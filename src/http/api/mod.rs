@@ -30,6 +30,7 @@ mod rooms;
 mod scopes;
 mod search;
 mod sessions;
+mod webhooks;
 
 use super::client_address::client_ip;
 use super::limits::Rates;

@@ -23,6 +23,8 @@ mod purge;
 mod rooms;
 mod search;
 mod slow;
+mod webhook_queue;
+mod webhooks;
 
 use std::time::Duration;
 

@@ -101,6 +101,9 @@ async fn chunk(pool: &Pool, answer_within: Duration) -> Result<bool, StoreError>
         Step::Ask("DELETE FROM reactions WHERE room_no = $1", &[&no]),
         Step::Ask("DELETE FROM people WHERE room_no = $1", &[&no]),
         Step::Ask("DELETE FROM reports WHERE room_no = $1", &[&no]),
+        Step::Ask("DELETE FROM webhook_dead WHERE room_no = $1", &[&no]),
+        Step::Ask("DELETE FROM webhook_cursors WHERE room_no = $1", &[&no]),
+        Step::Ask("DELETE FROM webhooks WHERE room_no = $1", &[&no]),
         Step::Ask("DELETE FROM doomed_rooms WHERE no = $1", &[&no]),
         Step::Commit,
     ];

@@ -22,6 +22,8 @@ mod purge;
 mod rooms;
 mod search;
 mod threads;
+mod webhook_queue;
+mod webhooks;
 
 use std::fs::{File, OpenOptions, TryLockError};
 use std::os::unix::fs::OpenOptionsExt;

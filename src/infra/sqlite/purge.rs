@@ -50,6 +50,9 @@ fn chunk(connection: &mut Connection) -> Result<bool, StoreError> {
         execute("DELETE FROM reactions WHERE room_no = ?1", &[no])?;
         execute("DELETE FROM people WHERE room_no = ?1", &[no])?;
         execute("DELETE FROM reports WHERE room_no = ?1", &[no])?;
+        execute("DELETE FROM webhook_dead WHERE room_no = ?1", &[no])?;
+        execute("DELETE FROM webhook_cursors WHERE room_no = ?1", &[no])?;
+        execute("DELETE FROM webhooks WHERE room_no = ?1", &[no])?;
         execute("DELETE FROM doomed_rooms WHERE no = ?1", &[no])?;
     }
     transaction.commit().map_err(store_error)?;

@@ -270,7 +270,11 @@ impl World {
                         1 => Some(1_000_000),
                         _ => None,
                     };
-                    self.ask(ix, room, Command::Send { id, text, reply_to, data: None, over_rate_ms: None });
+                    self.ask(
+                        ix,
+                        room,
+                        Command::Send { id, text, reply_to, data: None, over_rate_ms: None, refused: None },
+                    );
                 }
             }
             55..65 => {

@@ -31,7 +31,6 @@ impl Cluster {
     }
 
     /// The same with a setting, or an environment variable, more.
-    #[cfg(feature = "seeded-bugs")]
     pub async fn start_with(n: usize, more: &[(&str, &str)]) -> Self {
         let url = Postgres::shared().await.database().await;
         let mut cluster = Self::on(0, url, None).await;

@@ -11,6 +11,7 @@ pub mod ports;
 pub mod postgres;
 pub mod proxy;
 pub mod raw;
+pub mod receiver;
 pub mod redis;
 pub mod tokens;
 
@@ -40,4 +41,9 @@ pub async fn until<T, F: Future<Output = Option<T>>>(what: &str, mut probe: impl
         }
     })
     .await
+}
+
+/// The process's provider of cryptography, which the HTTP clients of the tests ask for. Again does nothing.
+pub fn provider() {
+    let _already = rustls::crypto::ring::default_provider().install_default();
 }

@@ -100,6 +100,7 @@ pub async fn context(config: &Arc<Config>, directory: &Path) -> HubContext {
         auth: Arc::new(Authenticator::new(&config.auth, store).expect("no keys to read")),
         rates: Arc::new(MessageRates::new(0, 0)),
         config: config.clone(),
+        before_send: None,
         metrics: Metrics::new(),
     }
 }
