@@ -11,22 +11,26 @@ use crate::refusal::Refusal;
 pub enum Act {
     /// See who is banned.
     SeeBans,
+    /// Upload a file for a message of one's own.
+    Attach,
 }
 
 impl Act {
     /// All of them, for the table-driven test.
-    pub const ALL: [Self; 1] = [Self::SeeBans];
+    pub const ALL: [Self; 2] = [Self::SeeBans, Self::Attach];
 
     /// Whether `role` may; an admin's is `Owner`, `None`: not a member (of a public room).
     pub fn open_to(self, role: Option<Role>) -> bool {
         match self {
             Self::SeeBans => matches!(role, Some(Role::Owner | Role::Moderator)),
+            Self::Attach => matches!(role, Some(Role::Owner | Role::Moderator | Role::Member)),
         }
     }
 
     fn rule(self) -> &'static str {
         match self {
             Self::SeeBans => "only owners and moderators see the bans",
+            Self::Attach => "only members who are not muted may add files",
         }
     }
 }

@@ -4,6 +4,8 @@
 //! Invariants: a step is bounded (a few thousand rows, a few requests) and may be repeated or cut off anywhere; a job
 //! that fails waits longer each time, up to [`AGAIN_MAX`], and never ends; all stop when the node drains.
 
+pub mod attachments;
+
 use std::sync::Arc;
 use std::time::Duration;
 

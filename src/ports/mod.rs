@@ -6,6 +6,7 @@
 //! Invariants: the store alone numbers entries; it refuses an append whose epoch is not the room's newest; what it
 //! acknowledged it never forgets. The bus may lose, and after a reconnect repeat, anything; nothing durable depends on it.
 
+mod attachments;
 mod bus;
 mod jobs;
 
@@ -14,6 +15,7 @@ use std::collections::HashMap;
 use async_trait::async_trait;
 use serde::{Deserialize, Serialize};
 
+pub use self::attachments::{Attachment, AttachmentStore, Bounds, Kept};
 pub use self::bus::{BusError, BusEvent, ClusterBus, ClusterView, NodeRecord, NodeState};
 pub use self::jobs::JobStore;
 pub use crate::domain::append::{AppendItem, Change, Outcome};
@@ -137,7 +139,7 @@ pub enum Created {
 /// Every method may be called from any thread and at any time; each is one transaction and is done or not done as a
 /// whole. All return [`StoreError::Unavailable`] where the outcome is unknown.
 #[async_trait]
-pub trait MessageStore: JobStore + Send + Sync + 'static {
+pub trait MessageStore: JobStore + AttachmentStore + Send + Sync + 'static {
     /// Brings the schema to this release's version, under a lock that other nodes respect. Gives the names of the
     /// migrations that were run.
     async fn migrate(&self) -> Result<Vec<String>, StoreError>;

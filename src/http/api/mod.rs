@@ -2,7 +2,7 @@
 
 use std::net::{IpAddr, Ipv4Addr};
 use std::rc::Rc;
-use std::sync::Arc;
+use std::sync::{Arc, OnceLock};
 use std::time::Instant;
 
 use actix_web::body::{EitherBody, MessageBody};
@@ -14,12 +14,15 @@ use actix_web::{HttpMessage, HttpRequest, HttpResponse, Resource};
 use ipnet::IpNet;
 
 mod account;
+mod attachments;
 mod credentials;
+mod files;
 mod members;
 mod messages;
 mod paging;
 mod rooms;
 
+use super::attachments::Attachments;
 use super::client_address::client_ip;
 use super::limits::AddressRates;
 use super::problem::{Problem, fault, not_allowed};
@@ -49,6 +52,8 @@ pub struct Shared {
     /// How long a login lasts; the cookie's `Max-Age`, seconds.
     session_s: i64,
     revoke: RevokePort,
+    /// Set once, before the first call, where they are not turned off.
+    attachments: OnceLock<Arc<Attachments>>,
 }
 
 impl Shared {
@@ -61,7 +66,18 @@ impl Shared {
             hsts: server.hsts,
             session_s: i64::from(config.auth.session_days) * 24 * 60 * 60,
             revoke,
+            attachments: OnceLock::new(),
         })
+    }
+
+    /// Files are taken and served from now on.
+    pub fn serve_attachments(&self, attachments: Arc<Attachments>) {
+        let _only_once = self.attachments.set(attachments);
+    }
+
+    /// Whose pages may show files (`Cross-Origin-Resource-Policy`): our own, and those of origins that may call us.
+    fn files_policy(&self) -> &'static str {
+        if self.origins.is_empty() { "same-origin" } else { "cross-origin" }
     }
 }
 
@@ -85,6 +101,13 @@ impl Api {
 
     fn auth(&self) -> &Authenticator {
         &self.hub.context().auth
+    }
+
+    /// # Errors
+    /// `not_found` where they are turned off.
+    fn attachments(&self) -> Result<&Arc<Attachments>, Refusal> {
+        let off = || Refusal::not_found("attachments are turned off on this server; the setting is attachments.url");
+        self.shared.attachments.get().ok_or_else(off)
     }
 
     async fn ask(&self, room: &RoomId, caller: Caller, command: Command) -> Result<Reply, Refusal> {
@@ -136,6 +159,10 @@ pub fn routes(shared: Arc<Shared>, hub: Rc<Hub>) -> impl FnOnce(&mut ServiceConf
                 .service(web::resource("/").get(landing).head(landing).default_service(not_allowed("GET, HEAD")))
                 .service(web::resource("/ws").to(upgrade_required))
                 .service(v1())
+                .service(
+                    only(web::resource("/files/{attachment}").get(files::download).head(files::download), "GET, HEAD")
+                        .wrap(from_fn(limited)),
+                )
                 .default_service(web::to(no_such_address)),
         );
     }
@@ -172,6 +199,11 @@ fn v1() -> impl HttpServiceFactory {
             "PUT, DELETE",
         ))
         .service(only(web::resource("/rooms/{room}/messages").get(messages::page).post(messages::post), "GET, POST"))
+        .service(only(
+            web::resource("/rooms/{room}/attachments").get(attachments::list).post(attachments::upload),
+            "GET, POST",
+        ))
+        .service(only(web::resource("/rooms/{room}/attachments/{attachment}").get(attachments::get), "GET"))
         .default_service(web::to(no_such_address))
 }
 

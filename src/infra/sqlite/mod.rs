@@ -6,6 +6,7 @@
 
 mod accounts;
 mod append;
+mod attachments;
 mod jobs;
 mod logs;
 mod purge;
