@@ -169,7 +169,9 @@ impl Drop for Upload {
         }
         let (store, object) = (self.store.clone(), self.object.clone());
         // Where this fails, its time runs out a little later.
-        actix_rt::spawn(async move { store.drop_upload(&object).await });
+        if let Ok(runtime) = tokio::runtime::Handle::try_current() {
+            runtime.spawn(async move { store.drop_upload(&object).await });
+        }
     }
 }
 

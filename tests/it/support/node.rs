@@ -215,6 +215,11 @@ impl Node {
         String::from_utf8_lossy(&bytes).into_owned()
     }
 
+    /// A file or folder in the node's working directory.
+    pub fn path(&self, name: &str) -> PathBuf {
+        self.dir.path().join(name)
+    }
+
     fn log_path(&self) -> PathBuf {
         self.dir.path().join("node.log")
     }
