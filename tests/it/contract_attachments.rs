@@ -207,8 +207,12 @@ async fn chunked(node: &Node, chunks: &[&str]) -> (u16, String) {
             break;
         }
     }
+    // The whole of a problem, which is an object without another in it.
     let mut answer = Vec::new();
-    let _ = within("an answer", socket.read_to_end(&mut answer)).await;
+    within("an answer", async {
+        while !answer.ends_with(b"}") && socket.read_buf(&mut answer).await.is_ok_and(|read| read > 0) {}
+    })
+    .await;
     let answer = String::from_utf8_lossy(&answer).into_owned();
     (answer.get(9..12).and_then(|status| status.parse().ok()).unwrap_or(0), answer)
 }
@@ -310,7 +314,7 @@ async fn bytes_are_served_so_that_no_browser_runs_them() {
     assert!(cache.starts_with("private") && (1..=3_600).contains(&age), "{cache}");
     let shown = header(&headers, "content-disposition");
     assert!(
-        shown.starts_with("inline; ") && shown.contains("filename*=UTF-8''%22%E6%97%A5%E6%9C%AC%22X-Evil"),
+        shown.starts_with("inline; ") && shown.contains("filename*=UTF-8''%22%E6%97%A5%E6%9C%AC%22X%2DEvil"),
         "{shown}"
     );
 

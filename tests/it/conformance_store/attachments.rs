@@ -14,7 +14,6 @@ on_both_stores!(
     an_upload_that_does_not_end_is_doomed,
     a_persons_files_are_listed_and_doomed_a_few_at_a_time,
     all_nodes_have_one_key,
-    the_way_back_from_attachments_leads_back,
 );
 
 const LONG: Duration = Duration::from_secs(600);
@@ -193,26 +192,4 @@ async fn a_persons_files_are_listed_and_doomed_a_few_at_a_time(b: Backend) {
 async fn all_nodes_have_one_key(b: Backend) {
     assert_eq!(b.store.link_key(&[1; 32]).await, Ok([1; 32]));
     assert_eq!(b.store.link_key(&[2; 32]).await, Ok([1; 32]));
-}
-
-async fn the_way_back_from_attachments_leads_back(b: Backend) {
-    let room = b.room("one").await;
-    b.keeps(&file(1), BOUNDS).await;
-    match &b.raw {
-        Raw::Postgres(url) => {
-            let (client, connection) = tokio_postgres::connect(url, NoTls).await.expect("the server is there");
-            tokio::spawn(connection);
-            let back = include_str!("../../../sql/postgres/V10__attachments.down.sql");
-            client.batch_execute(back).await.expect("it leads back");
-        }
-        Raw::Sqlite { path, .. } => {
-            let connection = rusqlite::Connection::open(path).expect("the file is there");
-            let back = include_str!("../../../sql/sqlite/V10__attachments.down.sql");
-            connection.execute_batch(back).expect("it leads back");
-        }
-    }
-    room.append(vec![says("alice", "m", "x")]).await;
-    room.does("alice", Change::Delete { target: 1, moderator: false }).await;
-    assert_eq!(b.store.migrate().await.map(|ran| ran.len()), Ok(1));
-    assert_eq!(b.keeps(&file(1), BOUNDS).await, (Kept::New, 0));
 }
