@@ -318,7 +318,7 @@ async fn bytes_are_served_so_that_no_browser_runs_them() {
         "{shown}"
     );
 
-    let plain = upload(&node, "alice", "message=m&name=a.html", "text/plain", "<b>not html</b>").await.expect(201);
+    let plain = upload(&node, "alice", "message=m&name=a.html", "text/plain", "no <b>html</b>").await.expect(201);
     let (_, headers, _) = fetch(&node, text(&plain, "url"), &[]).await;
     assert_eq!(header(&headers, "content-type"), "text/plain");
     assert!(header(&headers, "content-disposition").starts_with("attachment; "));
