@@ -16,7 +16,7 @@ use serde::{Deserialize, Serialize};
 
 pub use layers::Invalid;
 pub use outgoing::{BeforeSend, HookUrl, Hooks, Webhooks, WhenAway};
-pub use types::{List, LogFormat, Network, Origin, RedisKind, RedisUrls, Secret, StoreUrl};
+pub use types::{BlobsUrl, List, LogFormat, MimePattern, Network, Origin, RedisKind, RedisUrls, Secret, StoreUrl};
 
 /// Everything that can be set.
 #[derive(Clone, Debug, Default, Serialize, Deserialize)]
@@ -27,6 +27,7 @@ pub struct Config {
     pub store: Store,
     pub cluster: Cluster,
     pub auth: Auth,
+    pub attachments: Attachments,
     pub limits: Limits,
     pub search: Search,
     pub log: Log,
@@ -123,6 +124,28 @@ impl Default for Search {
     }
 }
 
+/// Files that belong to messages.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct Attachments {
+    /// Where their bytes are; empty: there are none.
+    pub url: BlobsUrl,
+    /// Of one file.
+    pub max_bytes: u64,
+    /// Of all files of one person; 0: no limit.
+    pub per_user_bytes: u64,
+    /// Taken, by their content.
+    pub types: List<MimePattern>,
+    /// How long a file may be there before its message, seconds.
+    pub unreferenced_s: u64,
+    /// How long an address is good for, seconds.
+    pub link_s: u64,
+    /// Key of addresses; empty: one that the store keeps.
+    pub secret: Secret,
+    /// A file with the same.
+    pub secret_file: String,
+}
+
 /// What clients may use; 0 means "no limit" where said.
 #[derive(Clone, Debug, Serialize, Deserialize)]
 #[serde(deny_unknown_fields, default)]
@@ -195,6 +218,33 @@ impl Default for Cluster {
 impl Default for Auth {
     fn default() -> Self {
         Self { session_days: 30, jwt: Jwt::default() }
+    }
+}
+
+impl Default for Attachments {
+    fn default() -> Self {
+        let types = [
+            "image/*",
+            "audio/*",
+            "video/*",
+            "text/plain",
+            "application/pdf",
+            "application/rtf",
+            "application/zip",
+            "application/x-ole-storage",
+            "application/vnd.oasis.opendocument.*",
+            "application/vnd.openxmlformats-officedocument.*",
+        ];
+        Self {
+            url: BlobsUrl::Folder("data/attachments".into()),
+            max_bytes: 25 * 1024 * 1024,
+            per_user_bytes: 1024 * 1024 * 1024,
+            types: List(types.iter().filter_map(|pattern| pattern.parse().ok()).collect()),
+            unreferenced_s: 86_400,
+            link_s: 3_600,
+            secret: Secret::default(),
+            secret_file: String::new(),
+        }
     }
 }
 

@@ -91,6 +91,19 @@ text_id!(
     NodeId, "a node id is 1–64 of A–Z a–z 0–9 . _ -, starting with a letter or digit", valid_user
 );
 
+text_id!(
+    /// A file that belongs to a message.
+    AttachmentId, "an attachment id is 32 of 0–9 a–f", valid_hash
+);
+text_id!(
+    /// Where a file's bytes are: a random name.
+    ObjectId, "an object id is 32 of 0–9 a–f", valid_hash
+);
+
+fn valid_hash(text: &str) -> bool {
+    text.len() == 32 && text.bytes().all(|b| matches!(b, b'0'..=b'9' | b'a'..=b'f'))
+}
+
 fn valid_user(text: &str) -> bool {
     valid_name(text, |b| b.is_ascii_alphanumeric())
 }

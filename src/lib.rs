@@ -8,6 +8,7 @@
 
 pub mod actors;
 pub mod auth;
+pub mod blobs;
 pub mod config;
 pub mod domain;
 pub mod entry;

@@ -141,6 +141,9 @@ pub struct Metrics {
     pub restarts: IntCounter,
     pub search_indexed: IntCounter,
     pub search_latency: Histogram,
+    attachments_kept: IntCounter,
+    attachment_bytes: IntCounter,
+    pub attachment_downloads: IntCounter,
     build: IntGaugeVec,
     pub ready: IntGauge,
     start: Gauge,
@@ -320,6 +323,10 @@ impl Metrics {
             password_hashes_waiting: make.gauge("password_hashes_waiting", "Password checks that run or wait."),
             panics: make.counter("panics", "Panics, each of which cost at most one session or one room."),
             restarts: make.counter("actor_restarts", "Actors that were started again after a panic."),
+            attachments_kept: make.counter("attachments_kept", "Files that were uploaded and kept."),
+            attachment_bytes: make.counter("attachments_kept_bytes", "Bytes of files that were uploaded and kept."),
+            attachment_downloads: make
+                .counter("attachments_downloads", "Times that a file, or a part of one, was served."),
             build: make
                 .keep(IntGaugeVec::new(Opts::new("roundtable_build_info", "1, with the version."), &["version"])),
             ready: make.gauge("ready", "1 while the node takes traffic."),
@@ -379,6 +386,12 @@ impl Metrics {
     /// A cursor that was behind was served.
     pub fn fetched(&self, source: FetchSource) {
         self.cursor_fetches[source as usize].inc();
+    }
+
+    /// An upload became a file of `bytes`.
+    pub fn attachment_kept(&self, bytes: u64) {
+        self.attachments_kept.inc();
+        self.attachment_bytes.inc_by(bytes);
     }
 
     /// A group commit was answered.

@@ -27,10 +27,12 @@ use crate::actors::room::feed::Hubs;
 use crate::actors::router::{Connect, RegisterHub, RouterActor};
 use crate::actors::session::rates::MessageRates;
 use crate::auth::Authenticator;
+use crate::blobs::Blobs;
 use crate::config::{Config, StoreUrl};
 use crate::domain::revoked::Revoked;
 use crate::http::admin::{AdminState, Readiness};
 use crate::http::api::{RevokePort, Shared};
+use crate::http::attachments::Attachments;
 use crate::http::server::{self, BindError};
 use crate::http::socket::Gate;
 use crate::ids::NodeId;
@@ -120,10 +122,15 @@ pub async fn run(config: Config) -> Result<(), StartError> {
     let (store, bus) = (store(&config)?, bus(&config)?);
     tracing::info!(node.id = %node, http = %public.address, admin = %admin.address, "node.starting");
 
+    let in_cluster = !config.cluster.redis_url.is_empty();
+    let attachments = Attachments::new(&config).map_err(StartError::Setting)?;
+    if in_cluster && attachments.as_ref().is_some_and(|files| files.blobs.is_folder()) {
+        tracing::warn!("attachments.url is a folder: every node of the cluster must see the same one");
+    }
+
     let core = Core::start(&config, node.clone(), store.clone(), bus.clone(), metrics.clone());
     let readiness = Arc::new(Readiness::default());
     let (drain, drain_asked) = watch::channel(false);
-    let in_cluster = !config.cluster.redis_url.is_empty();
     let admin_server = server::admin(
         admin,
         AdminState {
@@ -159,11 +166,11 @@ pub async fn run(config: Config) -> Result<(), StartError> {
             metrics: metrics.clone(),
         };
         let gate = Gate::new(config.limits.connections_per_ip);
-        let public_server = core.serve(public, context, gate.clone())?;
+        let public_server = core.serve(public, context, gate.clone(), attachments.clone())?;
         let public_handle = public_server.handle();
         actix_rt::spawn(public_server);
         core.watch_readiness(readiness.clone(), gate.clone(), in_cluster);
-        let jobs = core.start_jobs();
+        let jobs = core.start_jobs(attachments.map(|files| files.blobs.clone()));
         tracing::info!("node.serving");
 
         stop.asked().await;
@@ -341,8 +348,12 @@ impl Core {
         listener: server::Listener,
         context: HubContext,
         gate: Arc<Gate>,
+        attachments: Option<Arc<Attachments>>,
     ) -> Result<actix_server::Server, StartError> {
         let shared = Shared::new(&self.config, self.revoke_port());
+        if let Some(attachments) = attachments {
+            shared.serve_attachments(attachments);
+        }
         let (router, next) = (self.router.clone(), Arc::new(AtomicU16::new(0)));
         let start_worker = Arc::new(move || {
             let index = HubIndex(next.fetch_add(1, Ordering::Relaxed));
@@ -358,7 +369,7 @@ impl Core {
     }
 
     /// Starts the work that belongs to no request.
-    fn start_jobs(&self) -> jobs::Running {
+    fn start_jobs(&self, blobs: Option<Blobs>) -> jobs::Running {
         let (jobs, running) = Jobs::new(self.node.clone(), self.store.clone(), self.metrics.clone());
         jobs::credentials::sweep(&jobs);
         jobs.start_expiry();
@@ -370,6 +381,9 @@ impl Core {
         let tell = move |revoked| router.do_send(RevokedHere { revoked, at: std::time::Instant::now() });
         cut_off::start(self.store.clone(), tell, jobs.stopping());
         webhooks::start(&jobs, &self.config.webhooks, self.webhook_news.clone());
+        if let Some(blobs) = blobs {
+            jobs::attachments::start(&jobs, blobs, Duration::from_secs(self.config.attachments.unreferenced_s));
+        }
         running
     }
 

@@ -20,8 +20,8 @@ impl Invalid {
     /// `value`: as given; masked here where the key holds secrets.
     pub fn new(key: &str, value: &str, allowed: &str) -> Self {
         let shown = match key {
-            "auth.jwt.secret" | "hooks.before_send.secret" => "***".to_owned(),
-            "store.url" | "cluster.redis_url" => masked(value),
+            "auth.jwt.secret" | "hooks.before_send.secret" | "attachments.secret" => "***".to_owned(),
+            "store.url" | "cluster.redis_url" | "attachments.url" => masked(value),
             _ => value.to_owned(),
         };
         Self::line(format!("{key} = {shown:?} is not allowed: it must be {allowed}"))

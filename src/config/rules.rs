@@ -7,7 +7,8 @@ use super::layers::Invalid;
 use super::{Config, StoreUrl};
 
 pub(super) fn check(config: &Config) -> Result<(), Invalid> {
-    let Config { server, admin, store, cluster, auth, limits, log, hooks: _, search: _, webhooks: _ } = config;
+    let Config { server, admin, store, cluster, auth, attachments, limits, log, hooks: _, search: _, webhooks: _ } =
+        config;
     outgoing(config)?;
     range("server.shutdown_s", server.shutdown_s, 1, 3_600)?;
     range("server.workers", server.workers as u64, 0, 1_024)?;
@@ -34,6 +35,28 @@ pub(super) fn check(config: &Config) -> Result<(), Invalid> {
     }
     range("cluster.lease_ms", cluster.lease_ms, 300, 60_000)?;
     range("auth.session_days", u64::from(auth.session_days), 1, 3_650)?;
+    range("attachments.max_bytes", attachments.max_bytes, 1, 5 * 1024 * 1024 * 1024)?;
+    if attachments.per_user_bytes > 0 && attachments.per_user_bytes < attachments.max_bytes {
+        return Err(Invalid::new(
+            "attachments.per_user_bytes",
+            &attachments.per_user_bytes.to_string(),
+            &format!("0, or at least attachments.max_bytes ({})", attachments.max_bytes),
+        ));
+    }
+    range("attachments.per_user_bytes", attachments.per_user_bytes, 0, 1 << 53)?;
+    range("attachments.unreferenced_s", attachments.unreferenced_s, 1, 30 * 86_400)?;
+    range("attachments.link_s", attachments.link_s, 1, 7 * 86_400)?;
+    let secret = attachments.secret.expose();
+    if !secret.is_empty() && secret.len() < 32 {
+        return Err(Invalid::new("attachments.secret", secret, "empty, or at least 32 bytes"));
+    }
+    if !secret.is_empty() && !attachments.secret_file.is_empty() {
+        return Err(Invalid::new(
+            "attachments.secret_file",
+            &attachments.secret_file,
+            "empty beside attachments.secret",
+        ));
+    }
     if limits.messages_per_minute > 0 {
         range("limits.messages_burst", u64::from(limits.messages_burst), 1, u64::from(u32::MAX))?;
     }

@@ -167,6 +167,104 @@ impl fmt::Debug for StoreUrl {
     }
 }
 
+/// Where the bytes of attachments are.
+#[derive(Clone, PartialEq, Eq)]
+pub enum BlobsUrl {
+    /// Nowhere: there are no attachments.
+    Off,
+    /// Relative to the working directory.
+    Folder(PathBuf),
+    /// The whole URL.
+    S3(Secret),
+}
+
+as_text!(BlobsUrl);
+
+impl FromStr for BlobsUrl {
+    type Err = &'static str;
+
+    fn from_str(text: &str) -> Result<Self, Self::Err> {
+        let rule = "empty, file://<folder>, or s3://[key:secret@]bucket[/prefix][?endpoint=https://…&region=…]";
+        if text.is_empty() {
+            return Ok(Self::Off);
+        }
+        if let Some(path) = text.strip_prefix("file://") {
+            return if path.is_empty() || path.contains(['?', '#', '\0']) {
+                Err(rule)
+            } else {
+                Ok(Self::Folder(PathBuf::from(path)))
+            };
+        }
+        let url = Url::parse(text).map_err(|_| rule)?;
+        let known = url.query_pairs().all(|(name, value)| match &*name {
+            "region" => !value.is_empty(),
+            "endpoint" => Url::parse(&value).is_ok_and(|at| matches!(at.scheme(), "http" | "https") && has_host(&at)),
+            _ => false,
+        });
+        let keyed = url.username().is_empty() == url.password().is_none();
+        if url.scheme() == "s3" && has_host(&url) && url.port().is_none() && url.fragment().is_none() && known && keyed
+        {
+            Ok(Self::S3(Secret::new(text)))
+        } else {
+            Err(rule)
+        }
+    }
+}
+
+impl Serialize for BlobsUrl {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        match self {
+            Self::Off => serializer.serialize_str(""),
+            Self::Folder(path) => serializer.collect_str(&format_args!("file://{}", path.display())),
+            Self::S3(url) => serializer.serialize_str(url.expose()),
+        }
+    }
+}
+
+impl fmt::Debug for BlobsUrl {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Off => f.write_str("\"\""),
+            Self::Folder(path) => write!(f, "\"file://{}\"", path.display()),
+            Self::S3(url) => fmt::Debug::fmt(&masked(url.expose()), f),
+        }
+    }
+}
+
+/// Types of content: one, or all that begin like it.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+#[serde(transparent)]
+pub struct MimePattern(String);
+
+as_text!(MimePattern);
+
+impl MimePattern {
+    pub fn as_str(&self) -> &str {
+        &self.0
+    }
+
+    /// Whether it means this type; `only_by_name`: a pattern with a star does not reach it.
+    pub fn matches(&self, mime: &str, only_by_name: bool) -> bool {
+        match self.0.strip_suffix('*') {
+            Some(start) => !only_by_name && mime.starts_with(start),
+            None => self.0 == mime,
+        }
+    }
+}
+
+impl FromStr for MimePattern {
+    type Err = &'static str;
+
+    fn from_str(text: &str) -> Result<Self, Self::Err> {
+        let rule = "types like image/png, image/* or application/vnd.oasis.opendocument.*";
+        let text = text.to_ascii_lowercase();
+        let (kind, rest) = text.split_once('/').ok_or(rule)?;
+        let of = |part: &str| part.bytes().all(|b| b.is_ascii_alphanumeric() || matches!(b, b'.' | b'-' | b'+' | b'_'));
+        let rest = rest.strip_suffix('*').unwrap_or(if rest.is_empty() { "/" } else { rest });
+        if !kind.is_empty() && of(kind) && of(rest) { Ok(Self(text)) } else { Err(rule) }
+    }
+}
+
 /// How Redis is run.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum RedisKind {
@@ -319,6 +417,37 @@ mod tests {
             "redis+sentinel://h:1,/m",
         ] {
             assert!(kind(bad).is_err(), "{bad}");
+        }
+    }
+
+    #[test]
+    fn places_of_attachments_follow_their_rule() {
+        for good in [
+            "",
+            "file://data/attachments",
+            "file:///var/lib/a b",
+            "s3://bucket",
+            "s3://k:s%2F@bucket/pre/fix?endpoint=http://127.0.0.1:9000&region=eu",
+        ] {
+            let url: BlobsUrl = good.parse().expect(good);
+            assert_eq!(serde_json::to_value(&url).expect("a string"), good);
+            assert!(!format!("{url:?}").contains("s%2F"), "{url:?}");
+        }
+        for bad in ["data", "file://", "s3://", "s3://k@b", "s3://b?x=1", "s3://b?endpoint=h:1", "gs://b", "s3:b"] {
+            assert!(bad.parse::<BlobsUrl>().is_err(), "{bad}");
+        }
+    }
+
+    #[test]
+    fn patterns_of_types_follow_their_rule() {
+        let matches = |pattern: &str, mime: &str, only_by_name| {
+            pattern.parse::<MimePattern>().expect(pattern).matches(mime, only_by_name)
+        };
+        assert!(matches("image/*", "image/png", false) && !matches("image/*", "image/svg+xml", true));
+        assert!(matches("image/svg+xml", "image/svg+xml", true) && !matches("image/pn", "image/png", false));
+        assert!(matches("Application/vnd.oasis.*", "application/vnd.oasis.x", false));
+        for bad in ["", "image", "image/", "/png", "*", "*/*", "im*ge/png", "image/p*g", "image/a b", "a/b;c=d"] {
+            assert!(bad.parse::<MimePattern>().is_err(), "{bad}");
         }
     }
 

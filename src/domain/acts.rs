@@ -30,11 +30,13 @@ pub enum Act {
     SeeAudit,
     /// See, make, change and delete the room's webhooks.
     ManageWebhooks,
+    /// Upload a file for a message of one's own.
+    Attach,
 }
 
 impl Act {
     /// All of them, for the table-driven test.
-    pub const ALL: [Self; 10] = [
+    pub const ALL: [Self; 11] = [
         Self::SeeBans,
         Self::MarkRead,
         Self::SeeRevisions,
@@ -45,6 +47,7 @@ impl Act {
         Self::Moderate,
         Self::SeeAudit,
         Self::ManageWebhooks,
+        Self::Attach,
     ];
 
     /// Whether `role` may; an admin's is `Owner`, `None`: not a member (of a public room). The two of a direct room are
@@ -58,6 +61,7 @@ impl Act {
             // Whoever was admitted may read it.
             Self::Search | Self::Report => true,
             Self::SeeAudit | Self::ManageWebhooks => role == Some(Role::Owner) || equals,
+            Self::Attach => matches!(role, Some(Role::Owner | Role::Moderator | Role::Member)),
         }
     }
 
@@ -72,6 +76,7 @@ impl Act {
             Self::Report => "anybody who may read a message may report it",
             Self::Moderate => "only owners and moderators see reports and decide on them",
             Self::ManageWebhooks => "only owners manage the webhooks of a room",
+            Self::Attach => "only members who are not muted may add files",
             Self::SeeAudit => "only owners see the audit log",
         }
     }

@@ -5,10 +5,13 @@
 
 pub mod admin;
 pub mod api;
+pub mod attachments;
 pub mod client_address;
 pub mod limits;
+mod links;
 pub mod problem;
 mod query;
 pub mod security;
 pub mod server;
+mod sniff;
 pub mod socket;

@@ -54,6 +54,21 @@ impl Problem {
         )
     }
 
+    /// 413: a person's files would take more than they may.
+    pub fn over_quota(used: u64, quota: u64) -> Self {
+        let text =
+            format!("your files take {used} of the {quota} bytes that they may: delete messages with files first");
+        Self::with_status(StatusCode::PAYLOAD_TOO_LARGE, Refusal::bad_request(text))
+    }
+
+    /// 416: none of the bytes asked for are there.
+    pub fn no_such_range(bytes: u64) -> Self {
+        Self::with_status(
+            StatusCode::RANGE_NOT_SATISFIABLE,
+            Refusal::bad_request(format!("Range: the file has {bytes} bytes")),
+        )
+    }
+
     /// 405; `allow` lists the methods that there are.
     pub fn method_not_allowed(allow: impl Into<Cow<'static, str>>) -> Self {
         let allow = allow.into();

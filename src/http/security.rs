@@ -73,6 +73,11 @@ impl Origins {
         Self { allowed: allowed.into_iter().map(|origin| origin.trim_end_matches('/').to_ascii_lowercase()).collect() }
     }
 
+    /// Whether none are listed.
+    pub fn is_empty(&self) -> bool {
+        self.allowed.is_empty()
+    }
+
     /// The request's `Origin`, where it is a listed one.
     pub fn listed<'a>(&self, headers: &'a HeaderMap) -> Option<&'a HeaderValue> {
         let origin = headers.get(header::ORIGIN)?;

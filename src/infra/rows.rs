@@ -1,12 +1,13 @@
 //! An entry as a row of either store, and back.
 
-use std::time::{SystemTime, UNIX_EPOCH};
+use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use crate::domain::revoked::Revoked;
 use crate::domain::scopes::{Grant, Scopes};
 use crate::entry::{Body, Data, Entry, Mentions, Message, RoomPatch};
 use crate::ids::{MessageId, Millis, RoomId, Seq, UserId};
 use crate::infra::codes;
+use crate::ports::{Attachment, Bounds, Kept, StoreError};
 use crate::ports::{SecretHash, StoreError};
 
 /// The columns of an entry, in the stores' types. Which are set depends on the kind.
@@ -215,4 +216,41 @@ impl EntryRow {
         };
         Ok(Entry { seq, user: user_id(&self.user)?, at: self.at, body })
     }
+}
+
+/// A duration as the stores count it.
+pub fn millis(duration: Duration) -> Millis {
+    i64::try_from(duration.as_millis()).unwrap_or(i64::MAX / 4)
+}
+
+/// The record of a file that breaks a rule.
+pub fn broken_file(what: &str) -> StoreError {
+    StoreError::Fault(format!("the record of a file is broken in the store: {what}"))
+}
+
+/// Whether an upload is kept, by what both stores found under the lock: the record of that id, whether the upload may
+/// still be kept, what its person has, and how many files its message has.
+pub fn keep(
+    new: &Attachment,
+    bounds: Bounds,
+    known: Option<Attachment>,
+    in_time: bool,
+    used: u64,
+    of_message: i64,
+) -> Kept {
+    if let Some(known) = known {
+        let same = known.sha256 == new.sha256
+            && (&known.user, &known.room, &known.message) == (&new.user, &new.room, &new.message);
+        return if same { Kept::Known(Box::new(known)) } else { Kept::Taken };
+    }
+    if !in_time {
+        return Kept::Late;
+    }
+    if of_message >= i64::from(bounds.per_message) {
+        return Kept::Full;
+    }
+    if bounds.per_user_bytes > 0 && used.saturating_add(new.bytes) > bounds.per_user_bytes {
+        return Kept::OverQuota { used };
+    }
+    Kept::New
 }

@@ -15,6 +15,8 @@ pub mod erasure;
 
 pub mod webhooks;
 
+pub mod attachments;
+
 use std::sync::Arc;
 use std::time::Duration;
 

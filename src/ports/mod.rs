@@ -6,6 +6,7 @@
 //! Invariants: the store alone numbers entries; it refuses an append whose epoch is not the room's newest; what it
 //! acknowledged it never forgets. The bus may lose, and after a reconnect repeat, anything; nothing durable depends on it.
 
+mod attachments;
 mod audit;
 mod bus;
 mod credentials;
@@ -27,6 +28,7 @@ use async_trait::async_trait;
 use serde::{Deserialize, Serialize};
 use utoipa::ToSchema;
 
+pub use self::attachments::{Attachment, AttachmentStore, Bounds, Kept};
 pub use self::audit::{AuditStore, Audited};
 pub use self::bus::{BusError, BusEvent, ClusterBus, ClusterView, NodeRecord, NodeState};
 pub use self::credentials::{
@@ -163,7 +165,8 @@ pub enum Created {
 /// whole. All return [`StoreError::Unavailable`] where the outcome is unknown.
 #[async_trait]
 pub trait MessageStore:
-    AuditStore
+    AttachmentStore
+    + AuditStore
     + CredentialStore
     + ExpiryStore
     + HistoryStore

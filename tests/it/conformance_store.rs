@@ -1,6 +1,7 @@
 //! What every [`MessageStore`] must do: one suite, run on PostgreSQL and on SQLite.
 
 mod accounts;
+mod attachments;
 mod audit;
 mod changes;
 mod crash;

@@ -62,6 +62,8 @@ const MAY_USE: &[(&str, &[&str])] = &[
             "seeded_bug",
         ],
     ),
+    // Serves from `jobs` and `http` up.
+    ("blobs", &["ids", "config"]),
     (
         "jobs",
         &[
@@ -73,6 +75,7 @@ const MAY_USE: &[(&str, &[&str])] = &[
             "protocol",
             "ports",
             "auth",
+            "blobs",
             "config",
             "metrics",
             "outgoing",
@@ -90,6 +93,7 @@ const MAY_USE: &[(&str, &[&str])] = &[
             "protocol",
             "ports",
             "auth",
+            "blobs",
             "config",
             "metrics",
             "outgoing",
@@ -109,6 +113,7 @@ const MAY_USE: &[(&str, &[&str])] = &[
             "protocol",
             "ports",
             "auth",
+            "blobs",
             "config",
             "metrics",
             "outgoing",

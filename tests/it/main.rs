@@ -9,6 +9,7 @@ mod command_line;
 mod conformance_bus;
 mod conformance_store;
 mod contract_admin;
+mod contract_attachments;
 mod contract_before_send;
 mod contract_chat;
 mod contract_credentials;

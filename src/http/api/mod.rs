@@ -2,7 +2,7 @@
 
 use std::net::{IpAddr, Ipv4Addr};
 use std::rc::Rc;
-use std::sync::Arc;
+use std::sync::{Arc, OnceLock};
 use std::time::Instant;
 
 use actix_web::body::{EitherBody, MessageBody};
@@ -15,10 +15,12 @@ use ipnet::IpNet;
 
 mod account;
 mod admin;
+mod attachments;
 mod audit;
 mod credentials;
 mod endpoint;
 mod endpoints;
+mod files;
 mod invitations;
 mod members;
 mod messages;
@@ -32,6 +34,7 @@ mod search;
 mod sessions;
 mod webhooks;
 
+use super::attachments::Attachments;
 use super::client_address::client_ip;
 use super::limits::Rates;
 use super::problem::{Problem, fault, not_allowed};
@@ -65,6 +68,8 @@ pub struct Shared {
     session_s: i64,
     revoke: RevokePort,
     exports: Arc<privacy::Exports>,
+    /// Set once, before the first call, where they are not turned off.
+    attachments: OnceLock<Arc<Attachments>>,
 }
 
 impl Shared {
@@ -78,7 +83,18 @@ impl Shared {
             session_s: i64::from(config.auth.session_days) * 24 * 60 * 60,
             revoke,
             exports: Arc::default(),
+            attachments: OnceLock::new(),
         })
+    }
+
+    /// Files are taken and served from now on.
+    pub fn serve_attachments(&self, attachments: Arc<Attachments>) {
+        let _only_once = self.attachments.set(attachments);
+    }
+
+    /// Whose pages may show files (`Cross-Origin-Resource-Policy`): our own, and those of origins that may call us.
+    fn files_policy(&self) -> &'static str {
+        if self.origins.is_empty() { "same-origin" } else { "cross-origin" }
     }
 }
 
@@ -115,6 +131,13 @@ impl Api {
         self.store().note_revoked(&revoked).await?;
         self.revoked(revoked);
         Ok(())
+    }
+
+    /// # Errors
+    /// `not_found` where they are turned off.
+    fn attachments(&self) -> Result<&Arc<Attachments>, Refusal> {
+        let off = || Refusal::not_found("attachments are turned off on this server; the setting is attachments.url");
+        self.shared.attachments.get().ok_or_else(off)
     }
 
     async fn ask(&self, room: &RoomId, caller: Caller, command: Command) -> Result<Reply, Refusal> {
@@ -176,6 +199,10 @@ pub fn routes(shared: Arc<Shared>, hub: Rc<Hub>) -> impl FnOnce(&mut ServiceConf
                     web::resource("/r/{room}/{seq}").get(link).head(link).default_service(not_allowed("GET, HEAD")),
                 )
                 .service(v1())
+                .service(
+                    only(web::resource("/files/{attachment}").get(files::download).head(files::download), "GET, HEAD")
+                        .wrap(from_fn(limited)),
+                )
                 .default_service(web::to(no_such_address)),
         );
     }

@@ -216,6 +216,11 @@ impl Node {
         String::from_utf8_lossy(&bytes).into_owned()
     }
 
+    /// A file or folder in the node's working directory.
+    pub fn path(&self, name: &str) -> PathBuf {
+        self.dir.path().join(name)
+    }
+
     fn log_path(&self) -> PathBuf {
         self.dir.path().join("node.log")
     }
@@ -248,6 +253,9 @@ impl Drop for Node {
 
 /// The program with nothing of this process's environment but `PATH` and `HOME`, and the settings of every test node.
 pub fn command(settings: Settings<'_>) -> Command {
+    // The HTTP client of the tests asks for a provider of cryptography, though it speaks plain HTTP: the server's dependencies
+    // turn its TLS on.
+    let _already = rustls::crypto::ring::default_provider().install_default();
     let mut command = Command::new(PROGRAM);
     command.env_clear();
     for name in ["PATH", "HOME", "LLVM_PROFILE_FILE"] {
