@@ -16,6 +16,7 @@ mod contract_http;
 mod contract_limits;
 mod contract_log;
 mod contract_slow_reader;
+mod contract_tls;
 mod layering;
 mod seeded_bugs;
 mod seeds;

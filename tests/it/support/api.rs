@@ -30,6 +30,7 @@ impl Api {
 
     /// With any token or none.
     pub fn with(base: &str, token: Option<String>) -> Self {
+        super::provider();
         Self { base: base.to_owned(), token, client: reqwest::Client::new() }
     }
 

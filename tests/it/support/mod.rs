@@ -2,6 +2,7 @@
 //! histories. Everything waits with a deadline; nothing sleeps to synchronise; each test ends only what it started.
 
 pub mod api;
+pub mod certificates;
 pub mod checker;
 pub mod cluster;
 pub mod load;
@@ -40,4 +41,9 @@ pub async fn until<T, F: Future<Output = Option<T>>>(what: &str, mut probe: impl
         }
     })
     .await
+}
+
+/// The process's provider of cryptography, which the HTTP clients of the tests ask for. Again does nothing.
+pub fn provider() {
+    let _already = rustls::crypto::ring::default_provider().install_default();
 }

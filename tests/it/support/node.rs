@@ -56,6 +56,7 @@ impl Node {
 
     /// The same, without waiting until it is ready.
     pub fn launch(settings: Settings<'_>) -> Self {
+        super::provider();
         let node = Self {
             settings: settings.iter().map(|&(key, value)| (key.to_owned(), value.to_owned())).collect(),
             http_port: ports::free(),
