@@ -258,8 +258,11 @@ impl Config {
         file: Option<&Path>,
         environment: impl IntoIterator<Item = (String, String)>,
     ) -> Result<Self, Invalid> {
-        let config = layers::read(file, environment)?;
+        let mut config = layers::read(file, environment)?;
         rules::check(&config)?;
+        if config.auth.oidc.enabled() && config.auth.oidc.redirect_url.is_empty() {
+            config.auth.oidc.redirect_url = format!("{}{}", config.server.public_url.as_str(), oidc::CALLBACK);
+        }
         Ok(config)
     }
 }

@@ -5,6 +5,7 @@
 
 mod cache;
 pub mod keys;
+pub mod oidc;
 mod password;
 #[cfg(test)]
 mod tests;
@@ -20,6 +21,7 @@ use crate::protocol::text;
 use crate::refusal::Refusal;
 use cache::Cache;
 use keys::Keys;
+use oidc::Oidc;
 use password::Passwords;
 pub use token::{TOKEN_PREFIX, csrf_matches, csrf_token, token_hash};
 
@@ -105,6 +107,7 @@ const LOGINS_MOST: usize = 16_384;
 /// Checks credentials. One a node, shared.
 pub struct Authenticator {
     keys: Keys,
+    oidc: Option<Oidc>,
     store: Arc<dyn MessageStore>,
     session: Duration,
     known_users: Cache<UserId, Option<String>>,
@@ -118,12 +121,18 @@ impl Authenticator {
     pub fn new(auth: &config::Auth, store: Arc<dyn MessageStore>) -> Result<Self, config::Invalid> {
         Ok(Self {
             keys: Keys::load(&auth.jwt)?,
+            oidc: Oidc::new(&auth.oidc)?,
             store,
             session: Duration::from_secs(u64::from(auth.session_days) * 24 * 60 * 60),
             known_users: Cache::new(KNOWN_USERS_MOST, KNOWN_USERS),
             logins: Cache::new(LOGINS_MOST, LOGINS),
             passwords: Passwords::new(),
         })
+    }
+
+    /// Login by a provider, where the settings name one.
+    pub fn oidc(&self) -> Option<&Oidc> {
+        self.oidc.as_ref()
     }
 
     /// Whose this token is: a session token of ours or a JWT.

@@ -4,6 +4,9 @@ use serde::{Deserialize, Serialize};
 
 use super::types::{List, Secret};
 
+/// Where browsers come back to, on this server.
+pub(super) const CALLBACK: &str = "/api/v1/oidc/callback";
+
 /// Empty issuer: no such login.
 #[derive(Clone, Debug, Serialize, Deserialize)]
 #[serde(deny_unknown_fields, default)]

@@ -8,6 +8,7 @@
 
 mod bus;
 mod jobs;
+mod oidc;
 
 use std::collections::HashMap;
 
@@ -16,6 +17,7 @@ use serde::{Deserialize, Serialize};
 
 pub use self::bus::{BusError, BusEvent, ClusterBus, ClusterView, NodeRecord, NodeState};
 pub use self::jobs::JobStore;
+pub use self::oidc::{OidcStore, Subject};
 pub use crate::domain::append::{AppendItem, Change, Outcome};
 use crate::entry::{Entry, Role, Room};
 use crate::ids::{Epoch, Millis, RoomId, Seq, UserId};
@@ -99,11 +101,12 @@ pub struct User {
     pub name: Option<String>,
 }
 
-/// Where an account's proof of identity comes from; the two kinds of account are apart.
+/// Where an account's proof of identity comes from; the kinds of account are apart.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum AccountKind {
     Password,
     Jwt,
+    Oidc,
 }
 
 /// A login's result; `secret_hash` is SHA-256 of the token, the token itself is never stored.
@@ -137,7 +140,7 @@ pub enum Created {
 /// Every method may be called from any thread and at any time; each is one transaction and is done or not done as a
 /// whole. All return [`StoreError::Unavailable`] where the outcome is unknown.
 #[async_trait]
-pub trait MessageStore: JobStore + Send + Sync + 'static {
+pub trait MessageStore: JobStore + OidcStore + Send + Sync + 'static {
     /// Brings the schema to this release's version, under a lock that other nodes respect. Gives the names of the
     /// migrations that were run.
     async fn migrate(&self) -> Result<Vec<String>, StoreError>;

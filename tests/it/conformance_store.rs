@@ -6,6 +6,7 @@ mod crash;
 mod fencing;
 mod jobs;
 mod logs;
+mod oidc;
 mod outage;
 mod paging;
 mod rooms;

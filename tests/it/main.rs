@@ -15,6 +15,7 @@ mod contract_hostile;
 mod contract_http;
 mod contract_limits;
 mod contract_log;
+mod contract_oidc;
 mod contract_slow_reader;
 mod contract_tls;
 mod layering;

@@ -17,6 +17,7 @@ mod account;
 mod credentials;
 mod members;
 mod messages;
+mod oidc;
 mod paging;
 mod rooms;
 
@@ -155,6 +156,9 @@ fn v1() -> impl HttpServiceFactory {
         .wrap(from_fn(limited))
         .service(only(web::resource("/register").post(account::register), "POST"))
         .service(only(web::resource("/login").post(account::login), "POST"))
+        .service(only(web::resource("/auth").get(oidc::ways), "GET"))
+        .service(only(web::resource("/oidc/login").get(oidc::login), "GET"))
+        .service(only(web::resource("/oidc/callback").get(oidc::callback), "GET"))
         .service(only(web::resource("/logout").post(account::logout), "POST"))
         .service(only(
             web::resource("/me").get(account::me).patch(account::rename).delete(no_such_address),

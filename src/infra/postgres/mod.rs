@@ -8,6 +8,7 @@ mod accounts;
 mod append;
 mod jobs;
 mod logs;
+mod oidc;
 mod pool;
 mod purge;
 mod rooms;

@@ -8,6 +8,7 @@ mod accounts;
 mod append;
 mod jobs;
 mod logs;
+mod oidc;
 mod purge;
 mod rooms;
 mod threads;

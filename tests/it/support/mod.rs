@@ -10,6 +10,7 @@ pub mod node;
 pub mod person;
 pub mod ports;
 pub mod postgres;
+pub mod provider;
 pub mod proxy;
 pub mod raw;
 pub mod redis;
