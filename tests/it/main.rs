@@ -9,6 +9,7 @@ mod command_line;
 mod conformance_bus;
 mod conformance_store;
 mod contract_admin;
+mod contract_browser;
 mod contract_frames;
 mod contract_hello;
 mod contract_hostile;
