@@ -201,10 +201,95 @@ impl Write for PastTokio<'_> {
 
 #[cfg(test)]
 mod tests {
+    use std::sync::Arc;
+
+    use bytes::Bytes;
+    use rustls::pki_types::{PrivateKeyDer, ServerName};
+    use rustls::{ClientConfig, RootCertStore, ServerConfig};
+    use tokio::io::{AsyncReadExt, AsyncWriteExt};
+    use tokio::net::TcpListener;
+    use tokio_rustls::{TlsAcceptor, TlsConnector, client};
+
     use super::*;
+    use crate::actors::outbox::{Flushed, Outbox};
+
+    /// Both ends of a connection after its handshake; the server's has little room in the kernel.
+    async fn pair() -> (Rc<TlsSocket>, client::TlsStream<TcpStream>) {
+        let _ = rustls::crypto::ring::default_provider().install_default();
+        let made = rcgen::generate_simple_self_signed(["localhost".to_owned()]).expect("a certificate");
+        let certificate = made.cert.der().clone();
+        let key = PrivateKeyDer::try_from(made.signing_key.serialize_der()).expect("a key");
+        let mut roots = RootCertStore::empty();
+        roots.add(certificate.clone()).expect("a certificate");
+        let server = ServerConfig::builder().with_no_client_auth().with_single_cert(vec![certificate], key);
+        let acceptor = TlsAcceptor::from(Arc::new(server.expect("a pair")));
+        let client = ClientConfig::builder().with_root_certificates(roots).with_no_client_auth();
+        let listener = TcpListener::bind("127.0.0.1:0").await.expect("a free port");
+        let there = TcpStream::connect(listener.local_addr().expect("bound")).await.expect("a listener");
+        let (here, _) = listener.accept().await.expect("a connection");
+        SockRef::from(&here).set_send_buffer_size(16 * 1024).expect("a size");
+        let name = ServerName::try_from("localhost").expect("a name");
+        let connector = TlsConnector::from(Arc::new(client));
+        let (here, there) = tokio::join!(acceptor.accept(here), connector.connect(name, there));
+        let (tcp, session) = here.expect("a handshake").into_inner();
+        (Rc::new(TlsSocket::new(tcp, session)), there.expect("a handshake"))
+    }
 
     #[test]
     fn a_plain_sink_is_as_large_as_the_write_half_alone() {
         assert_eq!(size_of::<Sink>(), size_of::<OwnedWriteHalf>());
+    }
+
+    #[tokio::test]
+    async fn what_is_flushed_has_left_to_the_last_sealed_byte() {
+        let (socket, mut there) = pair().await;
+        let outbox = Outbox::new(socket, 1 << 20);
+        let sent: Vec<u8> = (0..2_000_000_u32).flat_map(u32::to_le_bytes).collect();
+        for frame in sent.chunks(10_007) {
+            outbox.push(Bytes::copy_from_slice(frame));
+        }
+        assert_eq!(outbox.flush(), Flushed::Waiting, "nobody reads");
+        let waited = outbox.waiting_bytes();
+        assert_eq!(outbox.flush(), Flushed::Waiting);
+        assert_eq!(outbox.waiting_bytes(), waited, "no more is taken while sealed bytes wait");
+        let reading = async {
+            let mut got = vec![0; sent.len()];
+            there.read_exact(&mut got).await.expect("bytes");
+            got
+        };
+        let writing = async {
+            let flushed = std::future::poll_fn(|context| outbox.poll_flush(context)).await;
+            outbox.shutdown();
+            flushed
+        };
+        let both = async { tokio::join!(reading, writing) };
+        let (got, flushed) = tokio::time::timeout(std::time::Duration::from_secs(60), both).await.expect("in time");
+        assert_eq!(flushed, Flushed::Empty);
+        assert!(got == sent, "every byte arrived, once and in order");
+        assert_eq!(there.read(&mut [0]).await.expect("a proper goodbye"), 0);
+    }
+
+    #[tokio::test]
+    async fn what_the_client_writes_is_read_to_its_end() {
+        let (socket, mut there) = pair().await;
+        let sent: Vec<u8> = (0..300_000_u32).flat_map(u32::to_le_bytes).collect();
+        let writing = async {
+            there.write_all(&sent).await.expect("taken");
+            there.shutdown().await.expect("taken");
+        };
+        let reading = async {
+            let mut got = Vec::new();
+            let mut room = vec![0; 64 * 1024];
+            loop {
+                let mut buffer = ReadBuf::new(&mut room);
+                std::future::poll_fn(|context| socket.poll_read(context, &mut buffer)).await.expect("bytes");
+                if buffer.filled().is_empty() {
+                    return got;
+                }
+                got.extend_from_slice(buffer.filled());
+            }
+        };
+        let (got, ()) = tokio::join!(reading, writing);
+        assert!(got == sent, "every byte arrived, once and in order");
     }
 }

@@ -132,7 +132,6 @@ fn read([cert_file, key_file]: &[PathBuf; 2]) -> Result<Pair, Wrong> {
     let private = PrivateKeyDer::from_pem_file(key_file).map_err(|error| key(&error))?;
     let pair =
         CertifiedKey::from_der(chain, private, &crypto::ring::default_provider()).map_err(|error| key(&error))?;
-    pair.keys_match().map_err(|error| key(&error))?;
     Ok(Pair { key: Arc::new(pair), expires_at })
 }
 
