@@ -5,8 +5,10 @@
 //! key and holds exactly the defaults (a test compares them).
 
 mod layers;
+mod oidc;
 mod outgoing;
 mod rules;
+mod secret_files;
 mod types;
 
 use std::net::SocketAddr;
@@ -15,8 +17,10 @@ use std::path::Path;
 use serde::{Deserialize, Serialize};
 
 pub use layers::Invalid;
+pub use oidc::{Oidc, UserClaim};
 pub use outgoing::{BeforeSend, HookUrl, Hooks, Webhooks, WhenAway};
 pub use types::{BlobsUrl, List, LogFormat, MimePattern, Network, Origin, RedisKind, RedisUrls, Secret, StoreUrl};
+pub use types::{HttpsUrl, List, LogFormat, Network, OptionalAddress, Origin, RedisKind, RedisUrls, Secret, StoreUrl};
 
 /// Everything that can be set.
 #[derive(Clone, Debug, Default, Serialize, Deserialize)]
@@ -40,6 +44,11 @@ pub struct Config {
 #[serde(deny_unknown_fields, default)]
 pub struct Server {
     pub bind: SocketAddr,
+    pub tls: Tls,
+    /// Plain HTTP that is sent to https.
+    pub redirect_bind: OptionalAddress,
+    /// Where browsers find this server, where that is not where they asked.
+    pub public_url: HttpsUrl,
     /// Origins of browsers, besides the server's own host.
     pub allowed_origins: List<Origin>,
     /// Addresses whose `X-Forwarded-For` and `Forwarded` count.
@@ -54,6 +63,22 @@ pub struct Server {
     pub workers: usize,
 }
 
+/// TLS of the public listener; both empty: plain HTTP. Read again when they change.
+#[derive(Clone, Debug, Default, Serialize, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct Tls {
+    /// PEM: the certificate and those up to the root.
+    pub cert_file: String,
+    /// PEM: its private key.
+    pub key_file: String,
+}
+
+impl Tls {
+    pub fn enabled(&self) -> bool {
+        !self.cert_file.is_empty()
+    }
+}
+
 /// The listener for operators: health, metrics, cluster.
 #[derive(Clone, Debug, Serialize, Deserialize)]
 #[serde(deny_unknown_fields, default)]
@@ -65,6 +90,7 @@ pub struct Admin {
 #[serde(deny_unknown_fields, default)]
 pub struct Store {
     pub url: StoreUrl,
+    pub url_file: String,
     /// Most connections to PostgreSQL.
     pub connections: usize,
 }
@@ -74,6 +100,7 @@ pub struct Store {
 pub struct Cluster {
     /// Empty: a single node.
     pub redis_url: RedisUrls,
+    pub redis_url_file: String,
     /// Prefix of every key and channel.
     pub name: String,
     /// A node's lease, milliseconds.
@@ -86,6 +113,7 @@ pub struct Auth {
     /// How long a login lasts, days.
     pub session_days: u32,
     pub jwt: Jwt,
+    pub oidc: Oidc,
 }
 
 /// Where tokens of others are checked; all empty: none are taken. Several keys may be set: each is bound to its algorithm.
@@ -94,6 +122,7 @@ pub struct Auth {
 pub struct Jwt {
     /// For HS256.
     pub secret: Secret,
+    pub secret_file: String,
     /// PEM public key, for RS256, ES256 or EdDSA by its kind.
     pub public_key_file: String,
     /// JSON Web Key Set; read again when it changes.
@@ -187,6 +216,9 @@ impl Default for Server {
     fn default() -> Self {
         Self {
             bind: SocketAddr::from(([127, 0, 0, 1], 8080)),
+            tls: Tls::default(),
+            redirect_bind: OptionalAddress::default(),
+            public_url: HttpsUrl::default(),
             allowed_origins: List::default(),
             trusted_proxies: List::default(),
             compression: true,
@@ -205,19 +237,24 @@ impl Default for Admin {
 
 impl Default for Store {
     fn default() -> Self {
-        Self { url: StoreUrl::Sqlite("data/roundtable.db".into()), connections: 8 }
+        Self { url: StoreUrl::Sqlite("data/roundtable.db".into()), url_file: String::new(), connections: 8 }
     }
 }
 
 impl Default for Cluster {
     fn default() -> Self {
-        Self { redis_url: RedisUrls::default(), name: "roundtable".to_owned(), lease_ms: 2_000 }
+        Self {
+            redis_url: RedisUrls::default(),
+            redis_url_file: String::new(),
+            name: "roundtable".to_owned(),
+            lease_ms: 2_000,
+        }
     }
 }
 
 impl Default for Auth {
     fn default() -> Self {
-        Self { session_days: 30, jwt: Jwt::default() }
+        Self { session_days: 30, jwt: Jwt::default(), oidc: Oidc::default() }
     }
 }
 
@@ -294,8 +331,11 @@ impl Config {
         file: Option<&Path>,
         environment: impl IntoIterator<Item = (String, String)>,
     ) -> Result<Self, Invalid> {
-        let config = layers::read(file, environment)?;
+        let mut config = layers::read(file, environment)?;
         rules::check(&config)?;
+        if config.auth.oidc.enabled() && config.auth.oidc.redirect_url.is_empty() {
+            config.auth.oidc.redirect_url = format!("{}{}", config.server.public_url.as_str(), oidc::CALLBACK);
+        }
         Ok(config)
     }
 }

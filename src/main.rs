@@ -9,6 +9,7 @@ use std::process::ExitCode;
 use clap::{Parser, Subcommand};
 use roundtable::auth::keys::Keys;
 use roundtable::config::Config;
+use roundtable::http::tls::Certificate;
 use roundtable::{startup, telemetry};
 
 #[global_allocator]
@@ -48,6 +49,7 @@ fn main() -> ExitCode {
     let checked = Config::load(cli.config.as_deref()).and_then(|config| {
         // Read again by whoever uses them; here so that a key that can't be used is said before anything else happens.
         Keys::load(&config.auth.jwt)?;
+        Certificate::load(&config.server.tls)?;
         Ok(config)
     });
     let config = match checked {

@@ -146,6 +146,8 @@ pub struct Metrics {
     pub attachment_downloads: IntCounter,
     build: IntGaugeVec,
     pub ready: IntGauge,
+    /// When the listener's certificate ends, Unix seconds; 0: it has none.
+    pub tls_expires: IntGauge,
     start: Gauge,
 }
 
@@ -330,6 +332,10 @@ impl Metrics {
             build: make
                 .keep(IntGaugeVec::new(Opts::new("roundtable_build_info", "1, with the version."), &["version"])),
             ready: make.gauge("ready", "1 while the node takes traffic."),
+            tls_expires: make.gauge(
+                "tls_certificate_expires_timestamp_seconds",
+                "When the listener's certificate ends, Unix time; 0: it has none.",
+            ),
             start: make.keep(Gauge::new("roundtable_start_time_seconds", "When the node started, Unix time.")),
             registry,
         };

@@ -13,8 +13,10 @@ use std::time::Duration;
 
 use actix::{Actor, Addr, Recipient};
 use actix_rt::Arbiter;
+use actix_server::Server;
 use tokio::sync::watch;
 use tokio::time::{Instant, sleep, timeout};
+use tokio_rustls::TlsAcceptor;
 
 use crate::actors::bus::{BusActor, BusPorts};
 use crate::actors::cluster::{ClusterActor, ClusterConfig, RouterPort};
@@ -33,8 +35,10 @@ use crate::domain::revoked::Revoked;
 use crate::http::admin::{AdminState, Readiness};
 use crate::http::api::{RevokePort, Shared};
 use crate::http::attachments::Attachments;
+use crate::http::redirect::Redirect;
 use crate::http::server::{self, BindError};
 use crate::http::socket::Gate;
+use crate::http::tls::{self, Certificate};
 use crate::ids::NodeId;
 use crate::infra::loopback::LoopbackBus;
 use crate::infra::postgres::{PostgresOptions, PostgresStore};
@@ -117,6 +121,7 @@ pub async fn migrate(config: &Config) -> Result<Vec<String>, StartError> {
 pub async fn run(config: Config) -> Result<(), StartError> {
     let public = server::bind(config.server.bind)?;
     let admin = server::bind(config.admin.bind)?;
+    let redirect = config.server.redirect_bind.0.map(server::bind).transpose()?;
     let (config, metrics, node) = (Arc::new(config), Metrics::new(), node_id());
     telemetry::watch_panics(metrics.clone());
     let (store, bus) = (store(&config)?, bus(&config)?);
@@ -166,6 +171,15 @@ pub async fn run(config: Config) -> Result<(), StartError> {
             metrics: metrics.clone(),
         };
         let gate = Gate::new(config.limits.connections_per_ip);
+        let redirect_server = match redirect {
+            Some(listener) => {
+                let redirect = Redirect::new(&config.server, public.address.port());
+                Some(server::redirecting(listener, redirect)?)
+            }
+            None => None,
+        };
+        let redirect_handle = redirect_server.as_ref().map(Server::handle);
+        redirect_server.map(actix_rt::spawn);
         let public_server = core.serve(public, context, gate.clone(), attachments.clone())?;
         let public_handle = public_server.handle();
         actix_rt::spawn(public_server);
@@ -179,6 +193,9 @@ pub async fn run(config: Config) -> Result<(), StartError> {
         stop.signalled().await;
         core.leave().await;
         timeout(Duration::from_secs(1), public_handle.stop(false)).await.ok();
+        if let Some(handle) = redirect_handle {
+            timeout(Duration::from_secs(1), handle.stop(false)).await.ok();
+        }
     }
     timeout(Duration::from_secs(1), admin_handle.stop(false)).await.ok();
     tracing::info!("node.stopped");
@@ -349,7 +366,7 @@ impl Core {
         context: HubContext,
         gate: Arc<Gate>,
         attachments: Option<Arc<Attachments>>,
-    ) -> Result<actix_server::Server, StartError> {
+    ) -> Result<Server, StartError> {
         let shared = Shared::new(&self.config, self.revoke_port());
         if let Some(attachments) = attachments {
             shared.serve_attachments(attachments);
@@ -365,7 +382,17 @@ impl Core {
             0 => std::thread::available_parallelism().map_or(1, usize::from),
             workers => workers,
         };
-        Ok(server::public(listener, workers, shared, gate, start_worker)?)
+        Ok(server::public(listener, workers, shared, gate, start_worker, self.tls()?)?)
+    }
+
+    /// Makes TLS sessions, where the settings name a certificate; from here on its files are watched.
+    fn tls(&self) -> Result<Option<TlsAcceptor>, StartError> {
+        let setting = |error: &dyn std::fmt::Display| StartError::Setting(error.to_string());
+        let Some(certificate) = Certificate::load(&self.config.server.tls).map_err(|error| setting(&error))? else {
+            return Ok(None);
+        };
+        actix_rt::spawn(certificate.clone().watch(self.metrics.clone()));
+        tls::acceptor(certificate).map(Some).map_err(|error| setting(&error))
     }
 
     /// Starts the work that belongs to no request.

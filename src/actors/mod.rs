@@ -12,3 +12,4 @@ pub mod persistence;
 pub mod room;
 pub mod router;
 pub mod session;
+pub mod sink;

@@ -14,7 +14,8 @@ use std::io::{ErrorKind, IoSlice};
 use std::task::{Context, Poll, Waker};
 
 use bytes::{Buf, Bytes};
-use tokio::net::tcp::OwnedWriteHalf;
+
+use super::sink::Sink;
 
 /// Frames in one vectored write.
 const SLICES: usize = 64;
@@ -47,7 +48,7 @@ pub enum Flushed {
 }
 
 pub struct Outbox {
-    socket: OwnedWriteHalf,
+    socket: Sink,
     queue: RefCell<VecDeque<Bytes>>,
     waiting_bytes: Cell<usize>,
     /// Over this many bytes the session's cursors pause.
@@ -72,9 +73,9 @@ pub struct Outbox {
 
 impl Outbox {
     /// `budget`: `limits.outbound_bytes`.
-    pub fn new(socket: OwnedWriteHalf, budget: usize) -> Self {
+    pub fn new(socket: impl Into<Sink>, budget: usize) -> Self {
         Self {
-            socket,
+            socket: socket.into(),
             queue: RefCell::new(VecDeque::new()),
             waiting_bytes: Cell::new(0),
             budget,
@@ -137,8 +138,13 @@ impl Outbox {
         if self.broken.get() {
             return Flushed::Broken;
         }
-        while !queue.is_empty() {
-            let written = if queue.len() == 1 {
+        loop {
+            let written = if queue.is_empty() {
+                match self.socket.try_flush() {
+                    Ok(()) => break,
+                    Err(error) => Err(error),
+                }
+            } else if queue.len() == 1 {
                 self.socket.try_write(&queue[0])
             } else {
                 let mut slices = [IoSlice::new(&[]); SLICES];
@@ -200,7 +206,7 @@ impl Outbox {
     pub fn poll_flush(&self, context: &mut Context<'_>) -> Poll<Flushed> {
         loop {
             if self.blocked.get() {
-                match self.socket.as_ref().poll_write_ready(context) {
+                match self.socket.tcp().poll_write_ready(context) {
                     Poll::Pending => return Poll::Pending,
                     // An error shows in the write.
                     Poll::Ready(_) => self.blocked.set(false),
@@ -219,12 +225,10 @@ impl Outbox {
         if self.flush() != Flushed::Waiting {
             return;
         }
-        let socket = socket2::SockRef::from(self.socket.as_ref());
-        let _ = socket.set_send_buffer_size(LAST_SEND_BUFFER_BYTES);
+        let _ = socket2::SockRef::from(self.socket.tcp()).set_send_buffer_size(LAST_SEND_BUFFER_BYTES);
         let mut queue = self.queue.borrow_mut();
-        // Past tokio, which waits for an event that a larger buffer does not bring.
         while let Some(front) = queue.front() {
-            match socket.send(front) {
+            match self.socket.send_past_tokio(front) {
                 Ok(bytes) if bytes > 0 => self.written(&mut queue, bytes),
                 _ => break,
             }
@@ -285,8 +289,9 @@ impl Outbox {
         self.progress.replace(false) || self.waiting_bytes.get() == 0
     }
 
-    pub fn socket(&self) -> &tokio::net::TcpStream {
-        self.socket.as_ref()
+    /// Tells the client that nothing more comes.
+    pub fn shutdown(&self) {
+        self.socket.shutdown();
     }
 }
 

@@ -8,6 +8,7 @@ mod device;
 pub mod guessable;
 pub mod keys;
 mod lookup;
+pub mod oidc;
 mod password;
 mod seen;
 #[cfg(test)]
@@ -32,6 +33,7 @@ use crate::refusal::Refusal;
 use cache::Cache;
 use keys::Keys;
 use lookup::Lookups;
+use oidc::Oidc;
 use password::Passwords;
 use seen::Seen;
 pub use throttle::host;
@@ -184,6 +186,7 @@ const GOOD: Duration = Duration::from_secs(60);
 /// Checks credentials. One a node, shared.
 pub struct Authenticator {
     keys: Keys,
+    oidc: Option<Oidc>,
     store: Arc<dyn MessageStore>,
     session: Duration,
     known_users: Cache<UserId, Option<String>>,
@@ -209,6 +212,7 @@ impl Authenticator {
         Ok(Self {
             keys: Keys::load(&auth.jwt)?,
             lookups: Lookups::new(store.clone()),
+            oidc: Oidc::new(&auth.oidc)?,
             store,
             session: Duration::from_secs(u64::from(auth.session_days) * 24 * 60 * 60),
             known_users: Cache::new(KNOWN_USERS_MOST, KNOWN_USERS),
@@ -221,6 +225,11 @@ impl Authenticator {
             started: Instant::now(),
             heard_ms: AtomicU64::new(0),
         })
+    }
+
+    /// Login by a provider, where the settings name one.
+    pub fn oidc(&self) -> Option<&Oidc> {
+        self.oidc.as_ref()
     }
 
     /// No other node can revoke anything.

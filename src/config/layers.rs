@@ -7,6 +7,7 @@ use figment::providers::{Format, Serialized, Toml};
 use figment::value::{Dict, Value};
 
 use super::Config;
+use super::secret_files::{self, SECRETS};
 use super::types::masked;
 
 const PREFIX: &str = "ROUNDTABLE__";
@@ -20,8 +21,8 @@ impl Invalid {
     /// `value`: as given; masked here where the key holds secrets.
     pub fn new(key: &str, value: &str, allowed: &str) -> Self {
         let shown = match key {
-            "auth.jwt.secret" | "hooks.before_send.secret" | "attachments.secret" => "***".to_owned(),
             "store.url" | "cluster.redis_url" | "attachments.url" => masked(value),
+            secret if SECRETS.contains(&secret) => "***".to_owned(),
             _ => value.to_owned(),
         };
         Self::line(format!("{key} = {shown:?} is not allowed: it must be {allowed}"))
@@ -65,6 +66,7 @@ pub(super) fn read(
         insert(&mut overrides, &path, value);
     }
     let figment = figment.merge(Serialized::defaults(overrides));
+    let figment = secret_files::read(figment, &Figment::from(Serialized::defaults(Config::default())))?;
     figment.extract().map_err(|error| explain(&error, &figment, file))
 }
 

@@ -19,6 +19,7 @@ pub(super) fn check(config: &Config) -> Result<(), Invalid> {
             "another address or port than server.bind: the admin listener is not for clients",
         ));
     }
+    edge(config)?;
     range("store.connections", store.connections as u64, 2, 1_000)?;
     if !cluster.redis_url.is_empty() && matches!(store.url, StoreUrl::Sqlite(_)) {
         let url = cluster.redis_url.urls().collect::<Vec<_>>().join(",");
@@ -96,6 +97,60 @@ fn outgoing(config: &Config) -> Result<(), Invalid> {
     range("webhooks.backoff_max_ms", tell.backoff_max_ms, tell.backoff_ms, 86_400_000)?;
     range("webhooks.timeout_ms", tell.timeout_ms, 100, 15_000)?;
     range("webhooks.inflight", tell.inflight as u64, 1, 4_096)
+}
+
+/// TLS, the listener that redirects to it, and login elsewhere.
+fn edge(config: &Config) -> Result<(), Invalid> {
+    let (server, oidc) = (&config.server, &config.auth.oidc);
+    let alone =
+        |key, value: &str, other| Err(Invalid::new(key, value, &format!("given together with {other}, or empty")));
+    match (server.tls.cert_file.is_empty(), server.tls.key_file.is_empty()) {
+        (false, true) => return alone("server.tls.cert_file", &server.tls.cert_file, "server.tls.key_file"),
+        (true, false) => return alone("server.tls.key_file", &server.tls.key_file, "server.tls.cert_file"),
+        _ => {}
+    }
+    if let Some(address) = server.redirect_bind.0 {
+        let wrong = |allowed| Err(Invalid::new("server.redirect_bind", &address.to_string(), allowed));
+        if !server.tls.enabled() && server.public_url.as_str().is_empty() {
+            return wrong("empty without server.tls.cert_file or server.public_url: there is no https to redirect to");
+        }
+        if address.port() != 0 && (address == server.bind || address == config.admin.bind) {
+            return wrong("another address or port than server.bind and admin.bind");
+        }
+    }
+    if !oidc.enabled() {
+        return Ok(());
+    }
+    for (key, value) in [("auth.oidc.issuer", &oidc.issuer), ("auth.oidc.redirect_url", &oidc.redirect_url)] {
+        if !(value.is_empty() || safe_url(value)) {
+            return Err(Invalid::new(key, value, "an https:// URL, or http:// on this machine to try things out"));
+        }
+    }
+    if oidc.client_id.is_empty() {
+        return Err(Invalid::new("auth.oidc.client_id", "", "given together with auth.oidc.issuer"));
+    }
+    if oidc.client_secret.is_empty() {
+        let allowed = "given together with auth.oidc.issuer (or auth.oidc.client_secret_file is)";
+        return Err(Invalid::new("auth.oidc.client_secret", "", allowed));
+    }
+    if oidc.redirect_url.is_empty() && server.public_url.as_str().is_empty() {
+        let allowed = "given together with auth.oidc.issuer, unless server.public_url is";
+        return Err(Invalid::new("auth.oidc.redirect_url", "", allowed));
+    }
+    Ok(())
+}
+
+/// What is said there stays between us and them.
+fn safe_url(text: &str) -> bool {
+    let Ok(url) = url::Url::parse(text) else { return false };
+    let here = match url.host() {
+        Some(url::Host::Domain(name)) => name == "localhost",
+        Some(url::Host::Ipv4(address)) => address.is_loopback(),
+        Some(url::Host::Ipv6(address)) => address.is_loopback(),
+        None => false,
+    };
+    let bare = url.query().is_none() && url.fragment().is_none() && url.username().is_empty();
+    bare && (url.scheme() == "https" && url.host().is_some() || url.scheme() == "http" && here)
 }
 
 fn range(key: &str, value: u64, least: u64, most: u64) -> Result<(), Invalid> {

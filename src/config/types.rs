@@ -1,7 +1,7 @@
 //! Types of settings that have rules of their own. Each reads from and writes to the text that stands in a file.
 
 use std::fmt;
-use std::net::IpAddr;
+use std::net::{IpAddr, SocketAddr};
 use std::ops::Deref;
 use std::path::PathBuf;
 use std::str::FromStr;
@@ -96,6 +96,55 @@ impl FromStr for Origin {
         } else {
             Err(rule)
         }
+    }
+}
+
+/// An address and port to listen on, or none (empty).
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct OptionalAddress(pub Option<SocketAddr>);
+
+as_text!(OptionalAddress);
+
+impl FromStr for OptionalAddress {
+    type Err = &'static str;
+
+    fn from_str(text: &str) -> Result<Self, Self::Err> {
+        if text.is_empty() {
+            return Ok(Self(None));
+        }
+        text.parse().map(|address| Self(Some(address))).map_err(|_| "empty, or an address and port like 0.0.0.0:80")
+    }
+}
+
+impl Serialize for OptionalAddress {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        serializer.serialize_str(&self.0.map(|address| address.to_string()).unwrap_or_default())
+    }
+}
+
+/// The https origin of a server, or none (empty).
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize)]
+#[serde(transparent)]
+pub struct HttpsUrl(String);
+
+as_text!(HttpsUrl);
+
+impl HttpsUrl {
+    pub fn as_str(&self) -> &str {
+        &self.0
+    }
+}
+
+impl FromStr for HttpsUrl {
+    type Err = &'static str;
+
+    fn from_str(text: &str) -> Result<Self, Self::Err> {
+        if text.is_empty() {
+            return Ok(Self::default());
+        }
+        let rule = "empty, or like https://chat.example.org, without a path";
+        let origin: Origin = text.parse().map_err(|_| rule)?;
+        if origin.as_str().starts_with("https://") { Ok(Self(origin.0)) } else { Err(rule) }
     }
 }
 

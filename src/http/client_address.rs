@@ -87,4 +87,48 @@ mod tests {
         );
         assert_eq!(client("10.0.0.1", &[("forwarded", "for=7.7.7.7"), ("x-forwarded-for", "9.9.9.9")]), "9.9.9.9");
     }
+
+    #[test]
+    fn what_a_client_writes_itself_changes_nothing() {
+        // A trusted proxy at 10.0.0.1 adds the last element; all before it may be anything.
+        for (header, value, seen) in [
+            ("x-forwarded-for", "10.0.0.9, 9.9.9.9", "9.9.9.9"),
+            ("x-forwarded-for", "127.0.0.1,::1,9.9.9.9", "9.9.9.9"),
+            ("x-forwarded-for", "\"10.0.0.9, 9.9.9.9", "9.9.9.9"),
+            ("x-forwarded-for", "1.2.3.4, 10.0.0.9, 9.9.9.9, 10.0.0.8", "9.9.9.9"),
+            ("x-forwarded-for", ", , ,9.9.9.9", "9.9.9.9"),
+            ("x-forwarded-for", "9.9.9.9,", "10.0.0.1"),
+            ("x-forwarded-for", "9.9.9.9:99999", "10.0.0.1"),
+            ("x-forwarded-for", "999.9.9.9", "10.0.0.1"),
+            ("x-forwarded-for", "0x9.9.9.9", "10.0.0.1"),
+            ("x-forwarded-for", "::ffff:9.9.9.9", "9.9.9.9"),
+            ("x-forwarded-for", "::ffff:10.0.0.9", "10.0.0.9"),
+            ("x-forwarded-for", "[2001:db8::1]:443", "2001:db8::1"),
+            ("x-forwarded-for", "[2001:db8::1", "10.0.0.1"),
+            ("x-forwarded-for", "fe80::1%eth0", "10.0.0.1"),
+            ("x-forwarded-for", "9.9.9.9 10.0.0.9", "10.0.0.1"),
+            ("x-forwarded-for", "<script>", "10.0.0.1"),
+            ("forwarded", "for=9.9.9.9", "9.9.9.9"),
+            ("forwarded", "For=\"9.9.9.9:47011\"", "9.9.9.9"),
+            ("forwarded", "proto=http;by=10.0.0.1;FOR=9.9.9.9", "9.9.9.9"),
+            ("forwarded", "for=10.0.0.9, for=\"[2001:db8:cafe::17]:4711\"", "2001:db8:cafe::17"),
+            ("forwarded", "for=\"10.0.0.9, for=9.9.9.9", "9.9.9.9"),
+            ("forwarded", "for=\"10.0.0.9\\\", for=9.9.9.9", "9.9.9.9"),
+            ("forwarded", "for=1.2.3.4;host=\"a,b\", for=9.9.9.9;proto=https", "9.9.9.9"),
+            ("forwarded", "for=1.2.3.4, for=_hidden", "10.0.0.1"),
+            ("forwarded", "for=1.2.3.4, for=unknown", "10.0.0.1"),
+            ("forwarded", "for=1.2.3.4, for=\"_gazonk:80\", for=10.0.0.7", "10.0.0.7"),
+            ("forwarded", "for=2001:db8::1", "2001:db8::1"),
+            ("forwarded", "for=", "10.0.0.1"),
+            ("forwarded", "for", "10.0.0.1"),
+            ("forwarded", "by=9.9.9.9", "10.0.0.1"),
+            ("forwarded", "xfor=9.9.9.9", "10.0.0.1"),
+            ("forwarded", ";;;,,,", "10.0.0.1"),
+        ] {
+            assert_eq!(client("10.0.0.1", &[(header, value)]), seen, "{header}: {value}");
+            assert_eq!(client("9.8.7.6", &[(header, value)]), "9.8.7.6", "not from a proxy of ours: {value}");
+        }
+        let many = vec!["1.2.3.4"; 10_000].join(",");
+        assert_eq!(client("10.0.0.1", &[("x-forwarded-for", &format!("{many}, 9.9.9.9"))]), "9.9.9.9");
+    }
 }

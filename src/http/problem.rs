@@ -5,12 +5,13 @@
 
 use std::borrow::Cow;
 
-use actix_web::http::header::{self, HeaderValue};
+use actix_web::http::header::{self, HeaderName, HeaderValue};
 use actix_web::http::{Method, StatusCode};
 use actix_web::{HttpRequest, HttpResponse, ResponseError};
 use serde::Serialize;
 use utoipa::ToSchema;
 
+use super::request_id::RequestId;
 use crate::ports::StoreError;
 use crate::refusal::{Code, Refusal};
 
@@ -39,10 +40,13 @@ pub struct Body<'a> {
     retryable: bool,
     #[serde(skip_serializing_if = "Option::is_none")]
     retry_after_ms: Option<u64>,
+    /// With a fault: the request's id, which the log line has too.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    request_id: Option<String>,
 }
 
 impl Problem {
-    fn with_status(status: StatusCode, refusal: Refusal) -> Self {
+    pub fn with_status(status: StatusCode, refusal: Refusal) -> Self {
         Self { refusal, status, allow: None }
     }
 
@@ -95,24 +99,49 @@ impl Problem {
 
     /// The answer.
     pub fn response(&self) -> HttpResponse {
-        let refusal = &self.refusal;
         let mut answer = HttpResponse::build(self.status);
-        answer.insert_header((header::CONTENT_TYPE, "application/problem+json"));
+        for header in self.headers() {
+            answer.insert_header(header);
+        }
+        answer.json(self.body())
+    }
+
+    /// The answer's bytes after the security headers of every answer, where no service of actix-web's writes it; the
+    /// connection ends after it.
+    pub fn last_words(&self, security: &str) -> Vec<u8> {
+        let body = serde_json::to_string(&self.body()).expect("texts and numbers are JSON");
+        let (code, title) = (self.status.as_u16(), self.status.canonical_reason().unwrap_or("Error"));
+        let mut head = format!("HTTP/1.1 {code} {title}\r\ncontent-length: {}\r\nconnection: close\r\n", body.len());
+        for (name, value) in self.headers() {
+            head += &format!("{name}: {}\r\n", value.to_str().unwrap_or_default());
+        }
+        format!("{head}{security}\r\n{body}").into_bytes()
+    }
+
+    fn headers(&self) -> Vec<(HeaderName, HeaderValue)> {
+        let mut headers = vec![(header::CONTENT_TYPE, HeaderValue::from_static("application/problem+json"))];
         if let (Some(ms), Code::RateLimited | Code::Overloaded | Code::Unavailable) =
-            (refusal.retry_after_ms, refusal.code)
+            (self.refusal.retry_after_ms, self.refusal.code)
         {
-            answer.insert_header((header::RETRY_AFTER, ms.div_ceil(1_000)));
+            headers.push((header::RETRY_AFTER, ms.div_ceil(1_000).into()));
         }
         if self.status == StatusCode::UNAUTHORIZED {
-            answer.insert_header((header::WWW_AUTHENTICATE, HeaderValue::from_static("Bearer")));
+            headers.push((header::WWW_AUTHENTICATE, HeaderValue::from_static("Bearer")));
         }
         if self.status == StatusCode::UPGRADE_REQUIRED {
-            answer.insert_header((header::UPGRADE, HeaderValue::from_static("websocket")));
+            headers.push((header::UPGRADE, HeaderValue::from_static("websocket")));
+            headers.push((header::SEC_WEBSOCKET_VERSION, HeaderValue::from_static("13")));
         }
-        if let Some(allow) = &self.allow {
-            answer.insert_header((header::ALLOW, &**allow));
+        if let Some(allow) = self.allow.as_deref().and_then(|allow| HeaderValue::from_str(allow).ok()) {
+            headers.push((header::ALLOW, allow));
         }
-        answer.json(Body {
+        headers
+    }
+
+    fn body(&self) -> Body<'_> {
+        let refusal = &self.refusal;
+        let fault = refusal.code == Code::Internal;
+        Body {
             r#type: format!("urn:roundtable:problem:{}", refusal.code.as_str()),
             title: self.status.canonical_reason().unwrap_or("Error"),
             status: self.status.as_u16(),
@@ -120,7 +149,8 @@ impl Problem {
             code: refusal.code.as_str(),
             retryable: refusal.code.retryable(),
             retry_after_ms: refusal.retry_after_ms,
-        })
+            request_id: RequestId::current().filter(|_| fault).map(|id| id.to_string()),
+        }
     }
 }
 

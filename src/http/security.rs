@@ -13,29 +13,42 @@ use actix_web::http::header::{self, HeaderMap, HeaderName, HeaderValue};
 use actix_web::http::{Method, Uri};
 use actix_web::middleware::Next;
 use ipnet::IpNet;
+use tracing::Instrument;
 
+use super::request_id::{self, RequestId};
 use crate::refusal::Refusal;
 
 /// Nothing may be loaded, framed, submitted or run: right for JSON, and for a page without scripts or styles.
 const CSP: &str = "default-src 'none'; base-uri 'none'; form-action 'none'; frame-ancestors 'none'";
+/// For our own pages: what is ours may run, nothing inline.
+pub const PAGE_CSP: &str = "default-src 'none'; script-src 'self'; style-src 'self'; img-src 'self' data: blob:; \
+                            font-src 'self'; connect-src 'self'; manifest-src 'self'; base-uri 'none'; \
+                            form-action 'self'; frame-ancestors 'none'";
+/// Nothing here needs any of it.
+const PERMISSIONS: &str = "camera=(), microphone=(), geolocation=(), payment=(), usb=(), display-capture=(), \
+                           browsing-topics=()";
 /// A year.
 const HSTS: &str = "max-age=31536000";
 /// The header that proves a call with the cookie to come from our own client.
 pub const CSRF_HEADER: &str = "X-CSRF-Token";
 
+/// What every answer bears, unless a handler said otherwise.
+const HEADERS: [(HeaderName, &str); 8] = [
+    (header::CONTENT_SECURITY_POLICY, CSP),
+    (header::X_CONTENT_TYPE_OPTIONS, "nosniff"),
+    (header::X_FRAME_OPTIONS, "DENY"),
+    (header::REFERRER_POLICY, "no-referrer"),
+    (HeaderName::from_static("permissions-policy"), PERMISSIONS),
+    (HeaderName::from_static("cross-origin-opener-policy"), "same-origin"),
+    (HeaderName::from_static("cross-origin-resource-policy"), "same-origin"),
+    (header::CACHE_CONTROL, "no-store"),
+];
+
 /// Sets what every answer bears; what a handler set itself stays.
 ///
 /// `hsts`: the client came by https, or the setting asks for it.
 pub fn secure(headers: &mut HeaderMap, hsts: bool) {
-    let fixed = [
-        (header::CONTENT_SECURITY_POLICY, CSP),
-        (header::X_CONTENT_TYPE_OPTIONS, "nosniff"),
-        (header::X_FRAME_OPTIONS, "DENY"),
-        (header::REFERRER_POLICY, "no-referrer"),
-        (HeaderName::from_static("cross-origin-opener-policy"), "same-origin"),
-        (header::CACHE_CONTROL, "no-store"),
-    ];
-    for (name, value) in fixed {
+    for (name, value) in HEADERS {
         if !headers.contains_key(&name) {
             headers.insert(name, HeaderValue::from_static(value));
         }
@@ -45,21 +58,37 @@ pub fn secure(headers: &mut HeaderMap, hsts: bool) {
     }
 }
 
-/// Whether the client came by https: only a trusted proxy can say so, since TLS ends there.
-pub fn came_by_https(peer: IpAddr, headers: &HeaderMap, trusted: &[IpNet]) -> bool {
+/// The same as lines of a head, for an answer that is written by hand.
+pub fn lines(hsts: bool) -> String {
+    let mut lines: String = HEADERS.iter().map(|(name, value)| format!("{name}: {value}\r\n")).collect();
+    if hsts {
+        lines += &format!("{}: {HSTS}\r\n", header::STRICT_TRANSPORT_SECURITY);
+    }
+    lines
+}
+
+/// Whether the client came by https: what a trusted proxy says of it, else whether this listener speaks TLS.
+pub fn came_by_https(peer: IpAddr, headers: &HeaderMap, trusted: &[IpNet], tls: bool) -> bool {
     let peer = peer.to_canonical();
     if !trusted.iter().any(|net| net.contains(&peer)) {
-        return false;
+        return tls;
     }
     let first = |name: HeaderName| headers.get(name).and_then(|value| value.to_str().ok()?.split(',').next());
-    if let Some(proto) = first(HeaderName::from_static("x-forwarded-proto")) {
-        return proto.trim().eq_ignore_ascii_case("https");
+    let forwarded = |element| {
+        pairs(element).find_map(|(name, value)| name.trim().eq_ignore_ascii_case("proto").then(|| unquoted(value)))
+    };
+    match first(HeaderName::from_static("x-forwarded-proto")).or_else(|| first(header::FORWARDED).and_then(forwarded)) {
+        Some(proto) => proto.trim().eq_ignore_ascii_case("https"),
+        None => tls,
     }
-    first(header::FORWARDED).is_some_and(|element| {
-        element.split(';').filter_map(|pair| pair.split_once('=')).any(|(name, value)| {
-            name.trim().eq_ignore_ascii_case("proto") && value.trim().trim_matches('"').eq_ignore_ascii_case("https")
-        })
-    })
+}
+
+fn pairs(element: &str) -> impl Iterator<Item = (&str, &str)> {
+    element.split(';').filter_map(|pair| pair.split_once('='))
+}
+
+fn unquoted(text: &str) -> &str {
+    text.trim().trim_matches('"')
 }
 
 /// The other origins that browsers may call us from (`server.allowed_origins`), each `scheme://host[:port]`.
@@ -111,7 +140,7 @@ impl Origins {
             headers.insert(header::ACCESS_CONTROL_ALLOW_CREDENTIALS, HeaderValue::from_static("true"));
             headers.insert(
                 header::ACCESS_CONTROL_EXPOSE_HEADERS,
-                HeaderValue::from_static("Location, Retry-After, WWW-Authenticate"),
+                HeaderValue::from_static("Location, Retry-After, WWW-Authenticate, X-Request-Id"),
             );
         }
     }
@@ -136,25 +165,31 @@ fn is_preflight(request: &ServiceRequest) -> bool {
     request.method() == Method::OPTIONS && request.headers().contains_key(header::ACCESS_CONTROL_REQUEST_METHOD)
 }
 
-/// The middleware around a whole listener: security headers, and CORS where `origins` are given.
+/// The middleware around a whole listener: security headers, the request's id, and CORS where `origins` are given.
 pub async fn around<B: MessageBody>(
     origins: Option<&Origins>,
     hsts: bool,
     request: ServiceRequest,
     next: Next<B>,
 ) -> Result<ServiceResponse<EitherBody<B>>, actix_web::Error> {
+    let id = RequestId::of(request.headers());
     let origin = origins.and_then(|origins| origins.listed(request.headers()).cloned());
     let mut response = if origin.is_some() && is_preflight(&request) {
         let answer = HttpResponse::NoContent()
             .insert_header((header::ACCESS_CONTROL_ALLOW_METHODS, "GET, POST, PATCH, PUT, DELETE"))
-            .insert_header((header::ACCESS_CONTROL_ALLOW_HEADERS, "Authorization, Content-Type, X-CSRF-Token"))
+            .insert_header((
+                header::ACCESS_CONTROL_ALLOW_HEADERS,
+                "Authorization, Content-Type, X-CSRF-Token, X-Request-Id",
+            ))
             .insert_header((header::ACCESS_CONTROL_MAX_AGE, "600"))
             .finish();
         request.into_response(answer).map_into_right_body()
     } else {
-        next.call(request).await?.map_into_left_body()
+        let span = tracing::info_span!("http", request.id = %id);
+        id.clone().within(next.call(request).instrument(span)).await?.map_into_left_body()
     };
     secure(response.headers_mut(), hsts);
+    response.headers_mut().insert(request_id::HEADER, id.value());
     if let Some(origins) = origins {
         origins.allow(origin.as_ref(), response.headers_mut());
     }
@@ -179,8 +214,17 @@ mod tests {
         ] {
             let mut headers = HeaderMap::new();
             headers.insert(HeaderName::from_static(name), HeaderValue::from_static(value));
-            assert_eq!(came_by_https(peer.parse().expect("an address"), &headers, &trusted), https, "{peer} {value}");
+            let peer = peer.parse().expect("an address");
+            assert_eq!(came_by_https(peer, &headers, &trusted, false), https, "{peer} {value}");
         }
+        // Our own TLS counts where no proxy of ours knows better.
+        let none = HeaderMap::new();
+        assert!(came_by_https("1.2.3.4".parse().expect("an address"), &none, &trusted, true));
+        assert!(came_by_https("10.0.0.1".parse().expect("an address"), &none, &trusted, true));
+        let mut http = HeaderMap::new();
+        http.insert(HeaderName::from_static("x-forwarded-proto"), HeaderValue::from_static("http"));
+        assert!(!came_by_https("10.0.0.1".parse().expect("an address"), &http, &trusted, true));
+        assert!(came_by_https("1.2.3.4".parse().expect("an address"), &http, &trusted, true));
     }
 
     #[test]

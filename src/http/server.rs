@@ -12,17 +12,23 @@ use std::rc::Rc;
 use std::sync::Arc;
 use std::time::Duration;
 
-use actix_http::{HttpService, KeepAlive};
+use actix_http::error::DispatchError;
+use actix_http::{HttpService, KeepAlive, Protocol};
+use actix_rt::net::TcpStream;
 use actix_server::Server;
-use actix_service::map_config;
+use actix_service::{ServiceFactoryExt, fn_service, map_config};
 use actix_web::App;
 use actix_web::dev::AppConfig;
-use socket2::{Domain, Protocol, Socket, Type};
+use socket2::{Domain, Type};
+use tokio_rustls::TlsAcceptor;
 
 use super::admin::{self, AdminState};
 use super::api::{self, Shared};
+use super::redirect::{self, Redirect};
 use super::socket::UpgradeService;
 use super::socket::gate::Gate;
+use super::stream::{Guarded, Socket};
+use super::tls;
 use crate::actors::hub::Hub;
 
 /// Connections the kernel holds until they are accepted (it may hold fewer: `net.core.somaxconn`).
@@ -77,7 +83,7 @@ pub fn bind(address: impl ToSocketAddrs + Display) -> Result<Listener, BindError
 }
 
 fn open(address: SocketAddr) -> io::Result<TcpListener> {
-    let socket = Socket::new(Domain::for_address(address), Type::STREAM, Some(Protocol::TCP))?;
+    let socket = socket2::Socket::new(Domain::for_address(address), Type::STREAM, Some(socket2::Protocol::TCP))?;
     // A restart must not wait for connections of the last run to time out.
     socket.set_reuse_address(true)?;
     socket.set_nonblocking(true)?;
@@ -104,6 +110,7 @@ pub fn public(
     shared: Arc<Shared>,
     gate: Arc<Gate>,
     start_worker: StartWorker,
+    tls: Option<TlsAcceptor>,
 ) -> io::Result<Server> {
     let mut builder = Server::build()
         .workers(workers)
@@ -113,19 +120,59 @@ pub fn public(
     for socket in listener.sockets {
         let shared = shared.clone();
         let upgrades = UpgradeService::new(gate.clone());
-        let start_worker = start_worker.clone();
+        let (start_worker, tls) = (start_worker.clone(), tls.clone());
+        let hsts = tls.is_some() || shared.hsts();
         builder = builder.listen("roundtable", socket, move || {
             let hub = HUB.with(|hub| hub.get_or_init(|| start_worker()).clone());
             let app = App::new().configure(api::routes(shared.clone(), hub));
-            HttpService::build()
+            let http = HttpService::build()
                 .keep_alive(KeepAlive::Timeout(KEEP_ALIVE))
                 .client_request_timeout(HEAD_WAIT)
                 // Anything longer makes every close from our side linger.
                 .client_disconnect_timeout(Duration::ZERO)
-                .tcp_nodelay(true)
                 .upgrade(upgrades.clone())
-                .finish(map_config(app, |()| AppConfig::default()))
-                .tcp()
+                .finish(map_config(app, |()| AppConfig::default()));
+            let tls = tls.clone();
+            fn_service(move |socket| connected(socket, tls.clone(), hsts)).and_then(http)
+        })?;
+    }
+    Ok(builder.run())
+}
+
+/// A new connection as the HTTP service takes it, after the handshake where it speaks TLS.
+async fn connected(
+    tcp: TcpStream,
+    tls: Option<TlsAcceptor>,
+    hsts: bool,
+) -> Result<(Guarded, Protocol, Option<SocketAddr>), DispatchError> {
+    let _ = tcp.set_nodelay(true);
+    let peer = tcp.peer_addr().ok();
+    let socket = match tls {
+        None => Socket::Tcp(tcp),
+        Some(acceptor) => match tls::accept(&acceptor, tcp).await {
+            Some(stream) => Socket::Tls(Box::new(stream)),
+            None => return Err(DispatchError::DisconnectTimeout),
+        },
+    };
+    Ok((Guarded::new(socket, hsts), Protocol::Http1, peer))
+}
+
+/// The server that sends plain HTTP to https.
+///
+/// # Errors
+/// Where a listener can't be handed over.
+pub fn redirecting(listener: Listener, redirect: Arc<Redirect>) -> io::Result<Server> {
+    let mut builder = Server::build().workers(1).disable_signals().shutdown_timeout(1);
+    for socket in listener.sockets {
+        let redirect = redirect.clone();
+        builder = builder.listen("roundtable-redirect", socket, move || {
+            let app = App::new().configure(redirect::routes(redirect.clone()));
+            let http = HttpService::build()
+                .keep_alive(KeepAlive::Timeout(KEEP_ALIVE))
+                .client_request_timeout(HEAD_WAIT)
+                .client_disconnect_timeout(Duration::ZERO)
+                .finish(map_config(app, |()| AppConfig::default()));
+            fn_service(move |socket| connected(socket, None, false)).and_then(http)
         })?;
     }
     Ok(builder.run())
@@ -182,7 +229,8 @@ mod tests {
         let listener = bind("127.0.0.1:0").expect("a free port");
         let address = listener.address;
         let gate = Gate::new(0);
-        let server = public(listener, 2, Shared::new(&config, Arc::new(|_| {})), gate, start_worker).expect("a server");
+        let server =
+            public(listener, 2, Shared::new(&config, Arc::new(|_| {})), gate, start_worker, None).expect("a server");
         let handle = server.handle();
         let running = actix_rt::spawn(server);
 

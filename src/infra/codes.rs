@@ -54,6 +54,7 @@ pub fn account_kind(kind: AccountKind) -> i16 {
     match kind {
         AccountKind::Password => 0,
         AccountKind::Jwt => 1,
+        AccountKind::Oidc => 3,
     }
 }
 

@@ -16,6 +16,7 @@ mod invitations;
 mod jobs;
 mod moderation;
 mod news;
+mod oidc;
 mod past;
 mod pins;
 mod privacy;
@@ -49,6 +50,7 @@ pub use self::webhooks::{
     Changed, DEAD_MAX, DeadLetter, Delivery, HOOKS_MAX, Made, NewWebhook, Settled, SweepPlace, Webhook, WebhookPatch,
     WebhookStore,
 };
+pub use self::oidc::{OidcStore, Subject};
 pub use crate::domain::append::{AppendItem, Change, Outcome};
 use crate::entry::{Entry, Role, Room};
 use crate::ids::{Epoch, RoomId, Seq, UserId};
@@ -132,11 +134,12 @@ pub struct User {
     pub name: Option<String>,
 }
 
-/// Where an account's proof of identity comes from; the two kinds of account are apart.
+/// Where an account's proof of identity comes from; the kinds of account are apart.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum AccountKind {
     Password,
     Jwt,
+    Oidc,
 }
 
 /// A room in somebody's list.
@@ -173,6 +176,7 @@ pub trait MessageStore:
     + InvitationStore
     + JobStore
     + ModerationStore
+    + OidcStore
     + PastStore
     + PinStore
     + PrivacyStore

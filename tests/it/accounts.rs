@@ -26,7 +26,7 @@ async fn house() -> House {
         Arc::new(SqliteStore::open(&dir.path().join("rooms.db")).expect("a new database"));
     store.migrate().await.expect("migrated");
     let jwt = Jwt { secret: Secret::new(tokens::SECRET), ..Jwt::default() };
-    let auth = Authenticator::new(&Auth { session_days: 30, jwt }, store.clone()).expect("good settings");
+    let auth = Authenticator::new(&Auth { jwt, ..Auth::default() }, store.clone()).expect("good settings");
     House { store, auth, _dir: dir }
 }
 

@@ -13,6 +13,7 @@ mod invitations;
 mod jobs;
 mod logs;
 mod moderation;
+mod oidc;
 mod outage;
 mod paging;
 mod past;

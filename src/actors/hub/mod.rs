@@ -178,7 +178,7 @@ impl Hub {
     pub fn open(
         &self,
         wire: Wire,
-        socket: tokio::net::tcp::OwnedWriteHalf,
+        socket: impl Into<super::sink::Sink>,
         identity: Option<Identity>,
     ) -> Rc<SessionCore> {
         let now = self.now();

@@ -25,6 +25,7 @@ mod invitations;
 mod members;
 mod messages;
 mod moderation;
+mod oidc;
 mod paging;
 mod pins;
 mod privacy;
@@ -64,6 +65,8 @@ pub struct Shared {
     proxies: Vec<IpNet>,
     /// `server.hsts`: also without https.
     hsts: bool,
+    /// This listener speaks TLS.
+    tls: bool,
     /// How long a login lasts; the cookie's `Max-Age`, seconds.
     session_s: i64,
     revoke: RevokePort,
@@ -80,6 +83,7 @@ impl Shared {
             origins: security::Origins::new(server.allowed_origins.iter().map(|origin| origin.as_str().to_owned())),
             proxies: server.trusted_proxies.iter().map(|network| network.0).collect(),
             hsts: server.hsts,
+            tls: server.tls.enabled(),
             session_s: i64::from(config.auth.session_days) * 24 * 60 * 60,
             revoke,
             exports: Arc::default(),
@@ -95,6 +99,11 @@ impl Shared {
     /// Whose pages may show files (`Cross-Origin-Resource-Policy`): our own, and those of origins that may call us.
     fn files_policy(&self) -> &'static str {
         if self.origins.is_empty() { "same-origin" } else { "cross-origin" }
+    }
+
+    /// Whether answers bear HSTS however the client came.
+    pub fn hsts(&self) -> bool {
+        self.hsts
     }
 }
 
@@ -240,7 +249,7 @@ async fn around<B: MessageBody + 'static>(
     let peer = request.peer_addr().map_or(Ipv4Addr::UNSPECIFIED.into(), |peer| peer.ip());
     let client = Client {
         address: client_ip(peer, request.headers(), &shared.proxies),
-        https: security::came_by_https(peer, request.headers(), &shared.proxies),
+        https: security::came_by_https(peer, request.headers(), &shared.proxies, shared.tls),
     };
     request.extensions_mut().insert(client);
     let response = security::around(Some(&shared.origins), client.https || shared.hsts, request, next).await?;
@@ -266,6 +275,7 @@ async fn landing() -> HttpResponse {
     HttpResponse::Ok()
         .insert_header((header::CONTENT_TYPE, "text/html; charset=utf-8"))
         .insert_header((header::CACHE_CONTROL, "no-cache"))
+        .insert_header((header::CONTENT_SECURITY_POLICY, security::PAGE_CSP))
         .body(include_str!("../../web/index.html"))
 }
 

@@ -6,13 +6,13 @@
 use actix_http::header::{self, HeaderMap, HeaderName};
 use actix_http::{Method, RequestHead, StatusCode};
 use base64::Engine;
-use serde_json::json;
 
 use super::extensions;
 use crate::config::Config;
+use crate::http::problem::Problem;
 use crate::metrics::ConnectRefusal;
 use crate::protocol::{self, Encoding};
-use crate::refusal::Code;
+use crate::refusal::Refusal;
 
 /// The one path that upgrades.
 pub const PATH: &str = "/ws";
@@ -31,28 +31,21 @@ pub struct Agreed {
     accept: String,
 }
 
-/// Why not; becomes an HTTP answer.
+/// Why not; becomes an HTTP answer like any other of ours.
 #[derive(Debug, PartialEq, Eq)]
 pub struct Rejected {
-    pub status: StatusCode,
-    pub code: Code,
-    pub detail: String,
-    pub retry_after_s: Option<u64>,
+    pub problem: Problem,
     pub reason: ConnectRefusal,
 }
 
 impl Rejected {
-    pub fn new(status: StatusCode, code: Code, reason: ConnectRefusal, detail: impl Into<String>) -> Self {
-        Self { status, code, detail: detail.into(), retry_after_s: None, reason }
+    /// With the status that goes with the refusal's code.
+    pub fn new(reason: ConnectRefusal, refusal: Refusal) -> Self {
+        Self { problem: refusal.into(), reason }
     }
 
     fn handshake(detail: impl Into<String>) -> Self {
-        Self::new(StatusCode::BAD_REQUEST, Code::BadRequest, ConnectRefusal::Handshake, detail)
-    }
-
-    pub fn retry_after_s(mut self, seconds: u64) -> Self {
-        self.retry_after_s = Some(seconds);
-        self
+        Self::new(ConnectRefusal::Handshake, Refusal::bad_request(detail))
     }
 }
 
@@ -62,8 +55,8 @@ impl Rejected {
 /// [`Rejected`]: what to answer instead.
 pub fn agree(head: &RequestHead, config: &Config) -> Result<Agreed, Rejected> {
     if head.uri.path() != PATH {
-        let (status, reason) = (StatusCode::NOT_FOUND, ConnectRefusal::Handshake);
-        return Err(Rejected::new(status, Code::NotFound, reason, "only /ws takes WebSocket connections"));
+        let refusal = Refusal::not_found("only /ws takes WebSocket connections");
+        return Err(Rejected::new(ConnectRefusal::Handshake, refusal));
     }
     let headers = head.headers();
     if head.method != Method::GET
@@ -73,8 +66,9 @@ pub fn agree(head: &RequestHead, config: &Config) -> Result<Agreed, Rejected> {
         return Err(Rejected::handshake("not a WebSocket handshake as in RFC 6455"));
     }
     if text(headers, &header::SEC_WEBSOCKET_VERSION) != Some("13") {
-        let (status, reason) = (StatusCode::UPGRADE_REQUIRED, ConnectRefusal::Handshake);
-        return Err(Rejected::new(status, Code::BadRequest, reason, "Sec-WebSocket-Version must be 13"));
+        let refusal = Refusal::bad_request("Sec-WebSocket-Version must be 13");
+        let problem = Problem::with_status(StatusCode::UPGRADE_REQUIRED, refusal);
+        return Err(Rejected { problem, reason: ConnectRefusal::Handshake });
     }
     let key = text(headers, &header::SEC_WEBSOCKET_KEY).unwrap_or_default().trim();
     if !base64::engine::general_purpose::STANDARD.decode(key).is_ok_and(|nonce| nonce.len() == 16) {
@@ -107,9 +101,8 @@ fn credentials(headers: &HeaderMap, config: &Config) -> Result<Option<String>, R
         .find_map(|pair| pair.trim().strip_prefix(COOKIE)?.strip_prefix('='))
         .map(|value| value.trim_matches('"').to_owned());
     if cookie.is_some() && !own_origin(headers, config) {
-        let (status, reason) = (StatusCode::FORBIDDEN, ConnectRefusal::Origin);
         let detail = "the session cookie needs an Origin equal to the host or on server.allowed_origins";
-        return Err(Rejected::new(status, Code::Forbidden, reason, detail));
+        return Err(Rejected::new(ConnectRefusal::Origin, Refusal::forbidden(detail)));
     }
     Ok(cookie)
 }
@@ -146,10 +139,10 @@ fn accept(key: &str) -> String {
 }
 
 impl Agreed {
-    /// The bytes of `101 Switching Protocols`.
-    pub fn response(&self) -> Vec<u8> {
+    /// The bytes of `101 Switching Protocols`. `bears`: header lines that it bears as every answer does.
+    pub fn response(&self, bears: &str) -> Vec<u8> {
         let mut response = format!(
-            "HTTP/1.1 101 Switching Protocols\r\nupgrade: websocket\r\nconnection: Upgrade\r\nsec-websocket-accept: {}\r\n",
+            "HTTP/1.1 101 Switching Protocols\r\nupgrade: websocket\r\nconnection: Upgrade\r\nsec-websocket-accept: {}\r\n{bears}",
             self.accept
         );
         if self.named {
@@ -160,45 +153,6 @@ impl Agreed {
         }
         response += "\r\n";
         response.into_bytes()
-    }
-}
-
-impl Rejected {
-    /// The bytes of the answer, `application/problem+json` with the security headers of every answer; the connection
-    /// ends after it.
-    pub fn response(&self, hsts: bool) -> Vec<u8> {
-        let status = self.status;
-        let title = status.canonical_reason().unwrap_or_default();
-        let mut problem = json!({
-            "type": "about:blank",
-            "title": title,
-            "status": status.as_u16(),
-            "code": self.code,
-            "detail": self.detail,
-        });
-        let mut extra = String::new();
-        if let Some(seconds) = self.retry_after_s {
-            problem["retry_after_ms"] = json!(seconds * 1_000);
-            extra += &format!("retry-after: {seconds}\r\n");
-        }
-        if status == StatusCode::UPGRADE_REQUIRED {
-            extra += "upgrade: websocket\r\nsec-websocket-version: 13\r\n";
-        }
-        if status == StatusCode::UNAUTHORIZED {
-            extra += "www-authenticate: Bearer\r\n";
-        }
-        if hsts {
-            extra += "strict-transport-security: max-age=31536000; includeSubDomains\r\n";
-        }
-        let body = problem.to_string();
-        format!(
-            "HTTP/1.1 {} {title}\r\ncontent-type: application/problem+json\r\ncontent-length: {}\r\nconnection: close\r\n\
-             cache-control: no-store\r\ncontent-security-policy: default-src 'none'; frame-ancestors 'none'\r\n\
-             x-content-type-options: nosniff\r\nreferrer-policy: no-referrer\r\n{extra}\r\n{body}",
-            status.as_u16(),
-            body.len(),
-        )
-        .into_bytes()
     }
 }
 
@@ -231,14 +185,14 @@ mod tests {
     }
 
     fn status(uri: &str, headers: &[(&str, &str)]) -> u16 {
-        ask(uri, headers).map_or_else(|rejected| rejected.status.as_u16(), |_| 101)
+        ask(uri, headers).map_or_else(|rejected| rejected.problem.status().as_u16(), |_| 101)
     }
 
     #[test]
     fn the_example_of_the_rfc_is_accepted() {
         let agreed = ask("/ws", &[]).expect("a good handshake");
         assert_eq!((agreed.encoding, agreed.deflate, agreed.token.as_deref()), (Encoding::Json, false, None));
-        let response = String::from_utf8(agreed.response()).expect("text");
+        let response = String::from_utf8(agreed.response("")).expect("text");
         assert!(response.contains("sec-websocket-accept: s3pPLMBiTxaQ9kYGzzhZRbK+xOo=\r\n"));
         assert!(!response.contains("protocol:") && response.ends_with("\r\n\r\n"));
     }
@@ -250,11 +204,11 @@ mod tests {
             ("sec-websocket-extensions", "permessage-deflate; client_max_window_bits"),
         ];
         let agreed = ask("/ws?x=1", &offers).expect("a good handshake");
-        let response = String::from_utf8(agreed.response()).expect("text");
+        let response = String::from_utf8(agreed.response("")).expect("text");
         assert!(response.contains("sec-websocket-protocol: roundtable.v1.msgpack\r\n"));
         assert!(response.contains("sec-websocket-extensions: permessage-deflate; server_no_context_takeover; "));
         let rejected = ask("/ws", &[("sec-websocket-protocol", "chat")]).expect_err("unknown");
-        assert!(rejected.status == 400 && rejected.detail.contains("roundtable.v1.json"));
+        assert!(rejected.problem.status() == 400 && rejected.problem.refusal.message.contains("roundtable.v1.json"));
     }
 
     #[test]
@@ -279,21 +233,5 @@ mod tests {
         let agreed = ask("/ws", &[cookie, ("authorization", "Bearer  tok")]).expect("a good handshake");
         assert_eq!(agreed.token.as_deref(), Some("tok"), "a bearer token beats the cookie");
         assert_eq!(status("/ws", &[("origin", "https://evil.example")]), 101, "no cookie, no matter");
-    }
-
-    #[test]
-    fn refusals_are_problems() {
-        let rejected = Rejected::new(
-            StatusCode::SERVICE_UNAVAILABLE,
-            Code::Unavailable,
-            ConnectRefusal::Unavailable,
-            "not \"now\"",
-        );
-        let response = String::from_utf8(rejected.retry_after_s(1).response(true)).expect("text");
-        let (head, body) = response.split_once("\r\n\r\n").expect("a head and a body");
-        assert!(head.starts_with("HTTP/1.1 503 Service Unavailable\r\n") && head.contains("retry-after: 1\r\n"));
-        assert!(head.contains(&format!("content-length: {}\r\n", body.len())) && head.contains("strict-transport"));
-        let problem: serde_json::Value = serde_json::from_str(body).expect("JSON");
-        assert_eq!(problem["code"], "unavailable");
     }
 }

@@ -19,28 +19,32 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use actix_codec::Framed;
-use actix_http::{Request, StatusCode, h1};
+use actix_http::{HttpMessage, Request, h1};
 use actix_rt::net::TcpStream;
 use actix_service::{Service, ServiceFactory};
 use futures_util::future::{LocalBoxFuture, Ready, ready};
 use ipnet::IpNet;
 use socket2::SockRef;
 use tokio::io::AsyncWriteExt;
+use tracing::Instrument;
 
 pub use self::gate::Gate;
 use self::gate::{Closed, Ticket};
 use self::handshake::{Agreed, Rejected};
 use super::client_address::client_ip;
+use super::request_id::{self, RequestId};
+use super::security;
+use super::stream::{Guarded, Socket};
 use crate::actors::frame::Wire;
 use crate::actors::hub::Hub;
 use crate::auth::Identity;
 use crate::metrics::ConnectRefusal;
-use crate::refusal::{Code, Refusal};
+use crate::refusal::Refusal;
 
 /// Bytes the kernel may hold for one connection besides the outbox; it may use twice as much.
 const SEND_BUFFER_BYTES: usize = 128 * 1024;
-/// Seconds after which to try again while the node starts or drains.
-const RETRY_S: u64 = 1;
+/// Milliseconds after which to try again while the node starts or drains.
+const RETRY_MS: u64 = 1_000;
 /// How long a refusal may take to be written.
 const REFUSAL_WITHIN: Duration = Duration::from_secs(5);
 
@@ -57,7 +61,7 @@ impl UpgradeService {
     }
 }
 
-impl ServiceFactory<(Request, Framed<TcpStream, h1::Codec>)> for UpgradeService {
+impl ServiceFactory<(Request, Framed<Guarded, h1::Codec>)> for UpgradeService {
     type Response = ();
     type Error = actix_http::Error;
     type Config = ();
@@ -70,17 +74,17 @@ impl ServiceFactory<(Request, Framed<TcpStream, h1::Codec>)> for UpgradeService 
     }
 }
 
-impl Service<(Request, Framed<TcpStream, h1::Codec>)> for UpgradeService {
+impl Service<(Request, Framed<Guarded, h1::Codec>)> for UpgradeService {
     type Response = ();
     type Error = actix_http::Error;
     type Future = LocalBoxFuture<'static, Result<(), actix_http::Error>>;
 
     actix_service::always_ready!();
 
-    fn call(&self, (request, framed): (Request, Framed<TcpStream, h1::Codec>)) -> Self::Future {
+    fn call(&self, (request, framed): (Request, Framed<Guarded, h1::Codec>)) -> Self::Future {
         // Taken apart here: the buffers of `Framed` would otherwise live as long as the connection.
         let parts = framed.into_parts();
-        let (socket, early, unsent) = (parts.io, parts.read_buf, parts.write_buf);
+        let (socket, early, unsent) = (parts.io.into_socket(), parts.read_buf, parts.write_buf);
         let gate = Arc::clone(&self.gate);
         Box::pin(async move {
             // In a task of its own, so that actix-http's part of the connection is freed.
@@ -92,7 +96,7 @@ impl Service<(Request, Framed<TcpStream, h1::Codec>)> for UpgradeService {
 
 /// Everything before the connection's own task. `early`: bytes the client sent behind its request; `unsent`: answers to
 /// earlier requests on the same connection.
-async fn upgrade(request: Request, mut socket: TcpStream, early: Vec<u8>, unsent: Vec<u8>, gate: Arc<Gate>) {
+async fn upgrade(request: Request, mut socket: Socket, early: Vec<u8>, unsent: Vec<u8>, gate: Arc<Gate>) {
     let Some(hub) = Hub::current() else {
         tracing::error!("a connection came to a thread without a hub");
         return;
@@ -101,19 +105,26 @@ async fn upgrade(request: Request, mut socket: TcpStream, early: Vec<u8>, unsent
         return;
     }
     drop(unsent);
-    let welcomed = welcome(&request, &hub, &gate).await;
+    let id = RequestId::of(request.headers());
+    let welcomed = welcome(&request, &hub, &gate).instrument(tracing::info_span!("http", request.id = %id)).await;
+    let security = security::lines(by_https(&request, &hub));
+    let bears = format!("{security}{}: {id}\r\n", request_id::HEADER);
     drop(request);
     match welcomed {
         Ok((agreed, identity, ticket)) => {
-            if configure(&socket, &hub).is_err() || socket.write_all(&agreed.response()).await.is_err() {
+            if configure(socket.tcp(), &hub).is_err()
+                || socket.write_all(&agreed.response(&bears)).await.is_err()
+                || socket.flush().await.is_err()
+            {
                 return;
             }
+            drop((bears, security));
             let wire = Wire { encoding: agreed.encoding, deflate: agreed.deflate };
             pump::spawn(&hub, socket, wire, identity, ticket, early);
         }
         Err(rejected) => {
             hub.context().metrics.connect_refused(rejected.reason);
-            let response = rejected.response(hub.context().config.server.hsts);
+            let response = rejected.problem.last_words(&bears);
             let _ = tokio::time::timeout(REFUSAL_WITHIN, refuse(socket, &response)).await;
         }
     }
@@ -126,14 +137,13 @@ async fn welcome(
 ) -> Result<(Agreed, Option<Identity>, Ticket), Rejected> {
     let config = &hub.context().config;
     let agreed = handshake::agree(request.head(), config)?;
-    let peer = request.peer_addr().map_or(IpAddr::from([0, 0, 0, 0]), |peer| peer.ip());
     let trusted: Vec<IpNet> = config.server.trusted_proxies.iter().map(|network| network.0).collect();
-    let ticket = gate.enter(client_ip(peer, request.head().headers(), &trusted)).map_err(|closed| match closed {
+    let address = client_ip(peer(request), request.head().headers(), &trusted);
+    let ticket = gate.enter(address).map_err(|closed| match closed {
         Closed::NotNow => unavailable("this node is starting or leaving; try another or again"),
         Closed::TooMany => {
             let detail = "more connections than limits.connections_per_ip";
-            Rejected::new(StatusCode::TOO_MANY_REQUESTS, Code::RateLimited, ConnectRefusal::RateLimited, detail)
-                .retry_after_s(RETRY_S)
+            Rejected::new(ConnectRefusal::RateLimited, Refusal::rate_limited(detail, RETRY_MS))
         }
     })?;
     let Some(token) = &agreed.token else { return Ok((agreed, None, ticket)) };
@@ -147,20 +157,30 @@ async fn welcome(
                 let (status, reason) = (StatusCode::FORBIDDEN, ConnectRefusal::Unauthenticated);
                 Rejected::new(status, Code::Forbidden, reason, refusal.message)
             } else {
-                let (status, reason) = (StatusCode::UNAUTHORIZED, ConnectRefusal::Unauthenticated);
-                Rejected::new(status, Code::Unauthenticated, reason, refusal.message)
+                Rejected::new(ConnectRefusal::Unauthenticated, Refusal::unauthenticated(refusal.message))
             })
         }
     }
 }
 
-fn unavailable(detail: impl Into<String>) -> Rejected {
-    Rejected::new(StatusCode::SERVICE_UNAVAILABLE, Code::Unavailable, ConnectRefusal::Unavailable, detail)
-        .retry_after_s(RETRY_S)
+fn peer(request: &Request) -> IpAddr {
+    request.peer_addr().map_or(IpAddr::from([0, 0, 0, 0]), |peer| peer.ip())
 }
 
-async fn refuse(mut socket: TcpStream, response: &[u8]) -> std::io::Result<()> {
+/// Whether the answer bears HSTS.
+fn by_https(request: &Request, hub: &Hub) -> bool {
+    let server = &hub.context().config.server;
+    let trusted: Vec<IpNet> = server.trusted_proxies.iter().map(|network| network.0).collect();
+    server.hsts || security::came_by_https(peer(request), request.headers(), &trusted, server.tls.enabled())
+}
+
+fn unavailable(detail: impl Into<String>) -> Rejected {
+    Rejected::new(ConnectRefusal::Unavailable, Refusal::unavailable(detail).retry_after(RETRY_MS))
+}
+
+async fn refuse(mut socket: Socket, response: &[u8]) -> std::io::Result<()> {
     socket.write_all(response).await?;
+    socket.flush().await?;
     socket.shutdown().await?;
     // Until the client has closed too: closing with unread bytes would tear the answer from its hands.
     pump::discard(&mut socket).await;

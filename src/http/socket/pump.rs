@@ -16,12 +16,10 @@ use std::task::{Context, Poll};
 use std::time::Duration;
 
 use actix_http::ws::Message;
-use actix_rt::net::TcpStream;
 use bytes::Bytes;
 use futures_util::Stream;
 use pin_project_lite::pin_project;
 use tokio::io::{AsyncRead, ReadBuf};
-use tokio::net::tcp::OwnedReadHalf;
 
 use super::decoder::Decoder;
 use super::gate::Ticket;
@@ -29,7 +27,9 @@ use crate::actors::frame::{Closing, Wire};
 use crate::actors::hub::Hub;
 use crate::actors::session::Session;
 use crate::actors::session::core::SessionCore;
+use crate::actors::sink::{Sink, TlsSocket};
 use crate::auth::Identity;
+use crate::http::stream::Socket;
 
 /// Bytes of one read.
 const READ_BYTES: usize = 64 * 1024;
@@ -45,8 +45,30 @@ thread_local! {
 }
 
 /// Starts the connection's task. `early`: bytes that came behind the request to upgrade.
-pub fn spawn(hub: &Rc<Hub>, socket: TcpStream, wire: Wire, identity: Option<Identity>, ticket: Ticket, early: Vec<u8>) {
-    let (read, write) = socket.into_split();
+pub fn spawn(hub: &Rc<Hub>, socket: Socket, wire: Wire, identity: Option<Identity>, ticket: Ticket, early: Vec<u8>) {
+    match socket {
+        Socket::Tcp(socket) => {
+            let (read, write) = socket.into_split();
+            start(hub, read, write, wire, identity, ticket, early);
+        }
+        Socket::Tls(stream) => {
+            let (tcp, session) = stream.into_inner();
+            let socket = Rc::new(TlsSocket::new(tcp, session));
+            start(hub, Unsealed(Rc::clone(&socket)), socket, wire, identity, ticket, early);
+        }
+    }
+}
+
+/// One kind of pump for each kind of socket, so that a plain one has no room for the other.
+fn start<R: AsyncRead + Unpin + 'static>(
+    hub: &Rc<Hub>,
+    read: R,
+    write: impl Into<Sink>,
+    wire: Wire,
+    identity: Option<Identity>,
+    ticket: Ticket,
+    early: Vec<u8>,
+) {
     let core = hub.open(wire, write, identity);
     let decoder = Decoder::new(hub.bounds().frame_bytes, wire.deflate);
     let connection = Connection { core: Rc::clone(&core), hub: Rc::clone(hub), ticket };
@@ -55,7 +77,20 @@ pub fn spawn(hub: &Rc<Hub>, socket: TcpStream, wire: Wire, identity: Option<Iden
     actix_rt::spawn(run(Box::pin(Pump { read, decoder, connection, actor }), early));
 }
 
-async fn run<S: Stream<Item = Result<Bytes, actix_web::Error>>>(mut pump: Pin<Box<Pump<S>>>, mut early: Vec<u8>) {
+/// The reading side of a TLS connection.
+struct Unsealed(Rc<TlsSocket>);
+
+impl AsyncRead for Unsealed {
+    fn poll_read(self: Pin<&mut Self>, context: &mut Context<'_>, buffer: &mut ReadBuf<'_>) -> Poll<io::Result<()>> {
+        self.0.poll_read(context, buffer)
+    }
+}
+
+async fn run<R, S>(mut pump: Pin<Box<Pump<R, S>>>, mut early: Vec<u8>)
+where
+    R: AsyncRead + Unpin,
+    S: Stream<Item = Result<Bytes, actix_web::Error>>,
+{
     if !early.is_empty() {
         let this = pump.as_mut().project();
         decode(this.decoder, &this.connection.core, &mut early);
@@ -83,8 +118,8 @@ impl Drop for Connection {
 }
 
 pin_project! {
-    struct Pump<S> {
-        read: OwnedReadHalf,
+    struct Pump<R, S> {
+        read: R,
         decoder: Decoder,
         connection: Connection,
         #[pin]
@@ -92,7 +127,7 @@ pin_project! {
     }
 }
 
-impl<S: Stream<Item = Result<Bytes, actix_web::Error>>> Pump<S> {
+impl<R: AsyncRead + Unpin, S: Stream<Item = Result<Bytes, actix_web::Error>>> Pump<R, S> {
     /// Ready when the connection is to end.
     fn poll_running(self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<()> {
         let mut this = self.project();
@@ -181,7 +216,7 @@ fn poll_read(
 }
 
 /// The end of a connection: what waits leaves, then both sides close.
-async fn farewell(read: &mut OwnedReadHalf, connection: &Connection) {
+async fn farewell(read: &mut (impl AsyncRead + Unpin), connection: &Connection) {
     let outbox = &connection.core.outbox;
     if !outbox.is_finished() || outbox.is_broken() {
         return;
@@ -189,7 +224,7 @@ async fn farewell(read: &mut OwnedReadHalf, connection: &Connection) {
     outbox.squeeze();
     let flushed = std::future::poll_fn(|context| outbox.poll_flush(context));
     if tokio::time::timeout(FLUSH_WITHIN, flushed).await.is_ok() && !outbox.is_broken() {
-        let _ = socket2::SockRef::from(outbox.socket()).shutdown(std::net::Shutdown::Write);
+        outbox.shutdown();
         let _ = tokio::time::timeout(CLOSE_WITHIN, discard(read)).await;
     }
 }

@@ -16,6 +16,7 @@ mod invitations;
 mod jobs;
 mod logs;
 mod moderation;
+mod oidc;
 mod past;
 mod pins;
 mod pool;

@@ -2,6 +2,7 @@
 //! histories. Everything waits with a deadline; nothing sleeps to synchronise; each test ends only what it started.
 
 pub mod api;
+pub mod certificates;
 pub mod checker;
 pub mod cluster;
 pub mod load;
@@ -9,6 +10,7 @@ pub mod node;
 pub mod person;
 pub mod ports;
 pub mod postgres;
+pub mod provider;
 pub mod proxy;
 pub mod raw;
 pub mod receiver;

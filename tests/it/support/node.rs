@@ -54,12 +54,24 @@ impl Node {
         panic!("the node ended at its start five times in turn");
     }
 
+    /// A single node whose public port is `port`, ready.
+    pub async fn on_port(port: u16, settings: Settings<'_>) -> Self {
+        let node = Self::launch_on(port, settings);
+        assert!(node.until_ready().await, "the node ended at its start");
+        node
+    }
+
     /// The same, without waiting until it is ready.
     pub fn launch(settings: Settings<'_>) -> Self {
         super::provider();
+        Self::launch_on(ports::free(), settings)
+    }
+
+    fn launch_on(http_port: u16, settings: Settings<'_>) -> Self {
+        super::provider();
         let node = Self {
             settings: settings.iter().map(|&(key, value)| (key.to_owned(), value.to_owned())).collect(),
-            http_port: ports::free(),
+            http_port,
             admin_port: ports::free(),
             dir: tempfile::tempdir().expect("a temporary directory"),
             running: Mutex::new(None),
