@@ -10,7 +10,7 @@ use actix_web::web;
 use actix_web::{Resource, Route};
 use utoipa::openapi::path::{HttpMethod, OperationBuilder, ParameterBuilder, ParameterIn, PathItem};
 use utoipa::openapi::request_body::RequestBodyBuilder;
-use utoipa::openapi::schema::{ObjectBuilder, Schema};
+use utoipa::openapi::schema::{ObjectBuilder, Schema, SchemaType};
 use utoipa::openapi::security::{ApiKey, ApiKeyValue, Http, HttpAuthScheme, SecurityRequirement, SecurityScheme};
 use utoipa::openapi::{
     ComponentsBuilder, ContentBuilder, InfoBuilder, OpenApi, OpenApiBuilder, PathsBuilder, Ref, RefOr, Required,
@@ -133,6 +133,13 @@ impl Endpoint {
             object.property(name, schemas::nullable(schema))
         });
         self.body = Some(Body { kind: "application/json", schema: Schema::from(object).into(), required });
+        self
+    }
+
+    /// Takes a body of any content.
+    pub fn takes_bytes(mut self) -> Self {
+        let schema = Schema::from(ObjectBuilder::new().schema_type(SchemaType::AnyValue)).into();
+        self.body = Some(Body { kind: "application/octet-stream", schema, required: true });
         self
     }
 

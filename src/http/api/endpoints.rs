@@ -8,7 +8,7 @@ use utoipa::openapi::schema::{OneOfBuilder, Schema};
 
 use super::endpoint::{self, Endpoint, delete, get, optional, patch, post, put, required};
 use super::{
-    account, admin, audit, invitations, members, messages, moderation, pins, privacy, rooms, search, sessions, webhooks,
+    account, admin, attachments, audit, invitations, members, messages, moderation, oidc, pins, privacy, rooms, search, sessions, webhooks,
 };
 use crate::domain::scopes::Scope;
 use crate::entry::{Data, KINDS, Role};
@@ -28,6 +28,8 @@ pub fn endpoints() -> Vec<Endpoint> {
     all.extend(of_pins());
     all.extend(of_admins());
     all.extend(of_webhooks());
+    all.extend(of_attachments());
+    all.extend(of_logins_elsewhere());
     all.push(
         get("/search", || to(search::search), "Messages that say something, best first, as plain text")
             .query([required("q", text(1..=200)), optional("room", reference::<RoomId>())])
@@ -213,6 +215,39 @@ fn of_webhooks() -> Vec<Endpoint> {
         ]
     };
     addresses.into_iter().flat_map(of).collect()
+}
+
+fn of_attachments() -> Vec<Endpoint> {
+    vec![
+        get("/rooms/{room}/attachments", || to(attachments::list), "Several files, with fresh addresses")
+            .query([required("ids", text(1..=10_000))])
+            .gives::<attachments::Files>(200, "Those that may be seen"),
+        post("/rooms/{room}/attachments", || to(attachments::upload), "Uploads a file for a message")
+            .query([required("message", reference::<MessageId>()), optional("id", text(1..=64))])
+            .query([optional("name", text(1..=200))])
+            .takes_bytes()
+            .gives::<attachments::File>(200, "A repeat: it is there already")
+            .gives::<attachments::File>(201, "Kept")
+            .refuses([409]),
+        get("/rooms/{room}/attachments/{attachment}", || to(attachments::get), "One file, with a fresh address")
+            .gives::<attachments::File>(200, "It"),
+    ]
+}
+
+fn of_logins_elsewhere() -> Vec<Endpoint> {
+    vec![
+        get("/auth", || to(oidc::ways), "How one can log in").open().gives::<oidc::Ways>(200, "The ways there are"),
+        get("/oidc/login", || to(oidc::login), "Sends the browser to the provider")
+            .open()
+            .gives_status(302, "To the provider")
+            .refuses([404]),
+        get("/oidc/callback", || to(oidc::callback), "Where the provider sends the browser back to")
+            .open()
+            .query([optional("state", text(0..=10_000)), optional("code", text(0..=10_000))])
+            .query([optional("error", text(0..=10_000))])
+            .gives_status(303, "Logged in")
+            .refuses([401, 403, 404]),
+    ]
 }
 
 fn ttl() -> Schema {
