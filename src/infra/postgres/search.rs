@@ -197,7 +197,8 @@ async fn stretch(
         params.push(pattern);
         patterns.push_str(&format!(" AND s.body LIKE ${}", params.len()));
     }
-    // The bounds are said so that the planner can't take them for a way to walk. Where there is no term, there is a pattern.
+    // Bounds and order are said so that the planner can't take them for a way to walk: it would go through all messages for
+    // the few that were found. Where there is no term, there is a pattern.
     let terms = if clauses.is_empty() { "$1::text IS NOT NULL" } else { "s.terms @@ ($1::text)::tsquery" };
     let said = if ask.literals.is_empty() {
         "$8::text[] IS NOT NULL"
@@ -216,7 +217,7 @@ async fn stretch(
             FROM newest n JOIN search s ON s.id = n.id JOIN rooms r ON r.no = s.room_no
             LEFT JOIN people p ON p.room_no = s.room_no AND p.user_id = $5
             WHERE NOT r.deleted AND ($5 IS NULL OR p.role IS NOT NULL OR (r.kind = 0 AND p.banned IS NOT TRUE))
-            ORDER BY s.id DESC LIMIT $6
+            ORDER BY n.id + 0 DESC LIMIT $6
         ) AS m ON true"
     );
     let rows = lease.query(&sql, &params).await?;
