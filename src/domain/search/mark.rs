@@ -3,12 +3,12 @@
 
 use crate::ids::UserId;
 
-/// Bits of a message's number in the index that the finest band leaves out: bands of 4,096.
-const FINEST: u32 = 12;
+/// Bits of a message's number in the index that the finest band leaves out: bands of 1,024.
+const FINEST: u32 = 10;
 /// From one level of bands to the next.
 const STEP: u32 = 2;
 /// Levels of bands; what is older than four of the coarsest is one stretch.
-const LEVELS: u32 = 5;
+const LEVELS: u32 = 6;
 /// Bands that a stretch takes.
 const BANDS: i64 = 4;
 

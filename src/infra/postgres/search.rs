@@ -21,15 +21,18 @@ use crate::infra::rows;
 use crate::ports::{Match, Matches, RoomNo, Search, SearchStore, StoreError, Swept};
 
 /// Newest matches of a stretch that are looked at: some may be in rooms that somebody was banned from.
-const LOOKED_AT: i64 = 3_000;
+const LOOKED_AT: i64 = 1_500;
 /// The same where private rooms of others are among them.
 const LOOKED_AT_WIDE: i64 = 20_000;
 /// Words that the index is asked for within words; the others are looked for in what it gives.
 const PATTERNS: usize = 4;
 /// Where older messages hold no more than this, about, they are asked for all at once.
-const AT_ONCE: i64 = 4_000;
+const AT_ONCE: i64 = 1_500;
 /// Messages with the words of a phrase that are looked at, about.
-const SEEN: i64 = 30_000;
+const SEEN: i64 = 10_000;
+/// Stretches in which words are looked for within words: the newest 350,000 messages, about. The index gives many more
+/// messages for a part of a word than have it.
+const WITHIN_STRETCHES: usize = 4;
 
 #[async_trait]
 impl SearchStore for PostgresStore {
@@ -156,7 +159,8 @@ async fn stretches(
     found: &mut Vec<Match>,
 ) -> Result<(), StoreError> {
     let mut known: HashSet<i64> = found.iter().map(|found| found.id).collect();
-    let mut windows = mark::windows(newest);
+    let most = if ask.patterns.is_empty() { usize::MAX } else { WITHIN_STRETCHES };
+    let mut windows = mark::windows(newest).take(most);
     let mut next = windows.next();
     let mut seen: i64 = 0;
     while let Some(window) = next {
@@ -168,7 +172,9 @@ async fn stretches(
         let covered = newest.saturating_sub(window.from).max(1);
         let expected = |messages: i64| (seen + 1).saturating_mul(messages) / covered;
         let after = windows.next();
-        next = if expected(window.from) <= AT_ONCE {
+        next = if !ask.patterns.is_empty() {
+            after
+        } else if expected(window.from) <= AT_ONCE {
             window.rest()
         } else {
             after.filter(|after| seen + expected(after.to - after.from) <= SEEN)
@@ -196,32 +202,34 @@ async fn stretch(
     let (most, ranked) = (CANDIDATES as i64, RANKED_CHARS as i32);
     let asker = search.asker.as_ref().map(UserId::as_str);
     let mut params: Vec<&(dyn ToSql + Sync)> =
-        vec![&query, &window.from, &window.to, &looked_at, &asker, &most, &ranked, &ask.literals];
+        vec![&query, &window.from, &window.to, &looked_at, &asker, &most, &ranked];
     let mut patterns = String::new();
     for pattern in &ask.patterns {
         params.push(pattern);
         patterns.push_str(&format!(" AND s.body LIKE ${}", params.len()));
     }
-    // The bounds are said so that the planner can't take them for a way to walk. Where there is no term, there is a pattern.
+    let mut said = "true".to_owned();
+    for literal in &ask.literals {
+        params.push(literal);
+        said.push_str(&format!(" AND strpos(s.body, ${}) > 0", params.len()));
+    }
+    // Bounds and order are said so that the planner can't take them for a way to walk: it would go through all messages for
+    // the few that were found. Where there is no term, there is a pattern.
     let terms = if clauses.is_empty() { "$1::text IS NOT NULL" } else { "s.terms @@ ($1::text)::tsquery" };
-    let said = if ask.literals.is_empty() {
-        "$8::text[] IS NOT NULL"
-    } else {
-        "(SELECT bool_and(strpos(s.body, l.l) > 0) FROM unnest($8::text[]) AS l (l))"
-    };
     let sql = format!(
         "WITH seen AS MATERIALIZED (
-            SELECT s.id, {said} AS said FROM search s WHERE {terms} AND s.id + 0 >= $2 AND s.id + 0 < $3{patterns}
+            SELECT s.id, s.room_no, s.seq, s.user_id, s.at, left(s.body, $7) AS body, {said} AS said
+            FROM search s WHERE {terms} AND s.id + 0 >= $2 AND s.id + 0 < $3{patterns}
         ), newest AS MATERIALIZED (
-            SELECT id FROM seen WHERE said ORDER BY id DESC LIMIT $4
+            SELECT * FROM seen WHERE said ORDER BY id DESC LIMIT $4
         )
         SELECT c.seen, m.id, m.room_no, m.room, m.seq, m.user_id, m.at, m.body
         FROM (SELECT count(*) AS seen FROM seen) AS c LEFT JOIN (
-            SELECT s.id, s.room_no, r.id AS room, s.seq, s.user_id, s.at, left(s.body, $7) AS body
-            FROM newest n JOIN search s ON s.id = n.id JOIN rooms r ON r.no = s.room_no
-            LEFT JOIN people p ON p.room_no = s.room_no AND p.user_id = $5
+            SELECT n.id, n.room_no, r.id AS room, n.seq, n.user_id, n.at, n.body
+            FROM newest n JOIN rooms r ON r.no = n.room_no
+            LEFT JOIN people p ON p.room_no = n.room_no AND p.user_id = $5
             WHERE NOT r.deleted AND ($5 IS NULL OR p.role IS NOT NULL OR (r.kind = 0 AND p.banned IS NOT TRUE))
-            ORDER BY s.id DESC LIMIT $6
+            ORDER BY n.id DESC LIMIT $6
         ) AS m ON true"
     );
     let rows = lease.query(&sql, &params).await?;
