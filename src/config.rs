@@ -19,8 +19,10 @@ use serde::{Deserialize, Serialize};
 pub use layers::Invalid;
 pub use oidc::{Oidc, UserClaim};
 pub use outgoing::{BeforeSend, HookUrl, Hooks, Webhooks, WhenAway};
-pub use types::{BlobsUrl, List, LogFormat, MimePattern, Network, Origin, RedisKind, RedisUrls, Secret, StoreUrl};
-pub use types::{HttpsUrl, List, LogFormat, Network, OptionalAddress, Origin, RedisKind, RedisUrls, Secret, StoreUrl};
+pub use types::{
+    BlobsUrl, HttpsUrl, List, LogFormat, MimePattern, Network, OptionalAddress, Origin, RedisKind, RedisUrls, Secret,
+    StoreUrl,
+};
 
 /// Everything that can be set.
 #[derive(Clone, Debug, Default, Serialize, Deserialize)]

@@ -7,8 +7,7 @@ use crate::domain::scopes::{Grant, Scopes};
 use crate::entry::{Body, Data, Entry, Mentions, Message, RoomPatch};
 use crate::ids::{MessageId, Millis, RoomId, Seq, UserId};
 use crate::infra::codes;
-use crate::ports::{Attachment, Bounds, Kept, StoreError};
-use crate::ports::{SecretHash, StoreError};
+use crate::ports::{Attachment, Bounds, Kept, SecretHash, StoreError};
 
 /// The columns of an entry, in the stores' types. Which are set depends on the kind.
 #[derive(Debug, Default)]

@@ -42,6 +42,7 @@ pub use self::invitations::{Invitation, InvitationStore, Invited};
 pub use self::jobs::JobStore;
 pub use self::moderation::{Closed, ModerationStore, Report, ReportQuery, Reported};
 pub use self::news::{News, Noted};
+pub use self::oidc::{OidcStore, Subject};
 pub use self::past::{PastStore, Revision};
 pub use self::pins::{Pin, PinStore, Pinned};
 pub use self::privacy::{CutOff, Erasing, OwnMessage, OwnReaction, OwnReport, OwnRoom, Place, PrivacyStore, Standing};
@@ -50,7 +51,6 @@ pub use self::webhooks::{
     Changed, DEAD_MAX, DeadLetter, Delivery, HOOKS_MAX, Made, NewWebhook, Settled, SweepPlace, Webhook, WebhookPatch,
     WebhookStore,
 };
-pub use self::oidc::{OidcStore, Subject};
 pub use crate::domain::append::{AppendItem, Change, Outcome};
 use crate::entry::{Entry, Role, Room};
 use crate::ids::{Epoch, RoomId, Seq, UserId};

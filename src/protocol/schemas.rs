@@ -10,7 +10,7 @@ use utoipa::openapi::{ArrayBuilder, KnownFormat, Ref, RefOr};
 use utoipa::{PartialSchema, ToSchema};
 
 use crate::entry::{Data, Entry, ReactionCount, Shown};
-use crate::ids::{MessageId, RoomId, UserId};
+use crate::ids::{AttachmentId, MessageId, RoomId, UserId};
 use crate::limits::{EMOJI_CHARS, NAME_CHARS, PASSWORD_CHARS, TEXT_CHARS, TOPIC_CHARS, WIRE_INTEGER_MAX};
 
 fn string() -> ObjectBuilder {
@@ -104,6 +104,7 @@ macro_rules! id {
 id!(UserId, r"^[A-Za-z0-9][A-Za-z0-9._-]{0,63}$");
 id!(RoomId, r"^[a-z0-9][a-z0-9._-]{0,63}$");
 id!(MessageId, r"^[^\x00-\x1f\x7f-\x9f]{1,64}$");
+id!(AttachmentId, r"^[0-9a-f]{32}$");
 
 impl PartialSchema for Data {
     fn schema() -> RefOr<Schema> {

@@ -14,6 +14,7 @@ use super::credentials::{DEVICE_COOKIE, SignedIn, device_cookie, no_cookie, sess
 use super::sessions::end_logins;
 use super::{Api, Client};
 use crate::auth::{AuthError, By, LoggedIn, csrf_token, guessable};
+use crate::config;
 use crate::domain::revoked::Revoked;
 use crate::entry::rfc3339;
 use crate::http::problem::Answer;
@@ -125,6 +126,15 @@ async fn check_password(
     checked
 }
 
+/// Makes a login; the oldest one goes where a user has too many.
+pub async fn issue_session(api: &Api, request: &HttpRequest, user: &UserId) -> Result<config::Secret, Refusal> {
+    let issued = api.auth().issue(user, device(request)).await?;
+    for hash in issued.ended {
+        api.revoked(Revoked::Login(hash));
+    }
+    Ok(issued.token)
+}
+
 /// Makes a login and gives it to the client, as token and as cookie.
 async fn session(
     api: &Api,
@@ -133,11 +143,8 @@ async fn session(
     known_by: &str,
     mut answer: HttpResponseBuilder,
 ) -> Answer {
-    let issued = api.auth().issue(&user.id, device(request)).await.map_err(Refusal::from)?;
-    for hash in issued.ended {
-        api.revoked(Revoked::Login(hash));
-    }
-    let (token, https) = (issued.token.expose(), Client::of(request).https);
+    let issued = issue_session(api, request, &user.id).await?;
+    let (token, https) = (issued.expose(), Client::of(request).https);
     answer.cookie(session_cookie(token, api.shared.session_s, https)).cookie(device_cookie(known_by, https));
     Ok(answer.json(Session { token: token.to_owned(), user }))
 }

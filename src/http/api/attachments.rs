@@ -11,6 +11,7 @@ use actix_web::{HttpRequest, HttpResponse};
 use serde::Serialize;
 use sha2::{Digest, Sha256};
 use unicode_normalization::UnicodeNormalization;
+use utoipa::ToSchema;
 
 use super::credentials::SignedIn;
 use super::{Api, room_of};
@@ -30,8 +31,9 @@ const DESCRIBED: usize = 100;
 const NAME_CHARS: usize = 200;
 
 /// A file as clients see it.
-#[derive(Serialize)]
-struct File {
+#[derive(Serialize, ToSchema)]
+#[schema(as = Attachment)]
+pub struct File {
     id: AttachmentId,
     room: RoomId,
     user: UserId,
@@ -49,8 +51,10 @@ struct File {
     url_expires_at: String,
 }
 
-#[derive(Serialize)]
-struct Files {
+/// Files asked for together.
+#[derive(Serialize, ToSchema)]
+#[schema(as = Attachments)]
+pub struct Files {
     items: Vec<File>,
 }
 

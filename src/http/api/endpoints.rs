@@ -8,7 +8,8 @@ use utoipa::openapi::schema::{OneOfBuilder, Schema};
 
 use super::endpoint::{self, Endpoint, delete, get, optional, patch, post, put, required};
 use super::{
-    account, admin, attachments, audit, invitations, members, messages, moderation, oidc, pins, privacy, rooms, search, sessions, webhooks,
+    account, admin, attachments, audit, invitations, members, messages, moderation, oidc, pins, privacy, rooms, search,
+    sessions, webhooks,
 };
 use crate::domain::scopes::Scope;
 use crate::entry::{Data, KINDS, Role};

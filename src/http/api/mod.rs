@@ -209,7 +209,10 @@ pub fn routes(shared: Arc<Shared>, hub: Rc<Hub>) -> impl FnOnce(&mut ServiceConf
                 )
                 .service(v1())
                 .service(
-                    only(web::resource("/files/{attachment}").get(files::download).head(files::download), "GET, HEAD")
+                    web::resource("/files/{attachment}")
+                        .get(files::download)
+                        .head(files::download)
+                        .default_service(not_allowed("GET, HEAD"))
                         .wrap(from_fn(limited)),
                 )
                 .default_service(web::to(no_such_address)),

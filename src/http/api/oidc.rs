@@ -9,7 +9,9 @@ use actix_web::http::header;
 use actix_web::web::Data;
 use actix_web::{HttpRequest, HttpResponse};
 use serde::Serialize;
+use utoipa::ToSchema;
 
+use super::account::issue_session;
 use super::credentials::session_cookie;
 use super::{Api, Client};
 use crate::auth::oidc::{LOGIN_S, Oidc, OidcError};
@@ -24,22 +26,24 @@ const COOKIE: &str = "roundtable_oidc";
 /// Where it is sent.
 const COOKIE_PATH: &str = "/api/v1/oidc";
 
-#[derive(Serialize)]
-struct Ways<'a> {
+/// The ways to log in that this server has.
+#[derive(Serialize, ToSchema)]
+pub struct Ways {
     password: bool,
-    oidc: Option<OidcWay<'a>>,
+    oidc: Option<OidcWay>,
 }
 
-#[derive(Serialize)]
-struct OidcWay<'a> {
-    label: &'a str,
+/// A login provider, as a button shows it.
+#[derive(Serialize, ToSchema)]
+pub struct OidcWay {
+    label: String,
     /// Where to send the browser.
-    login: &'a str,
+    login: &'static str,
 }
 
 /// How one can log in here; for the web client, before anybody has.
 pub async fn ways(api: Data<Api>) -> HttpResponse {
-    let oidc = api.auth().oidc().map(|oidc| OidcWay { label: oidc.label(), login: "/api/v1/oidc/login" });
+    let oidc = api.auth().oidc().map(|oidc| OidcWay { label: oidc.label().to_owned(), login: "/api/v1/oidc/login" });
     HttpResponse::Ok().json(Ways { password: true, oidc })
 }
 
@@ -89,9 +93,9 @@ async fn finish(api: &Api, request: &HttpRequest, query: &Query) -> Answer {
         api.store().oidc_user(&person.subject, &person.wanted, person.name.as_deref()).await?.ok_or_else(|| {
             Refusal::forbidden("your user id here is or was somebody else's; ask whoever runs this server")
         })?;
-    let issued = api.auth().issue(&id).await.map_err(Refusal::from)?;
-    let session = session_cookie(issued.token.expose(), api.shared.session_s, Client::of(request).https);
-    Ok(HttpResponse::SeeOther().insert_header((header::LOCATION, "/")).cookie(session.into_owned()).finish())
+    let session = issue_session(api, request, &id).await?;
+    let cookie = session_cookie(session.expose(), api.shared.session_s, Client::of(request).https);
+    Ok(HttpResponse::SeeOther().insert_header((header::LOCATION, "/")).cookie(cookie.into_owned()).finish())
 }
 
 fn provider<'a>(api: &'a Api, request: &HttpRequest) -> Result<&'a Oidc, Problem> {

@@ -39,7 +39,7 @@ use crate::actors::frame::Wire;
 use crate::actors::hub::Hub;
 use crate::auth::Identity;
 use crate::metrics::ConnectRefusal;
-use crate::refusal::Refusal;
+use crate::refusal::{Code, Refusal};
 
 /// Bytes the kernel may hold for one connection besides the outbox; it may use twice as much.
 const SEND_BUFFER_BYTES: usize = 128 * 1024;
@@ -154,8 +154,7 @@ async fn welcome(
             Err(if refusal.code.retryable() {
                 unavailable(refusal.message)
             } else if refusal.code == Code::Forbidden {
-                let (status, reason) = (StatusCode::FORBIDDEN, ConnectRefusal::Unauthenticated);
-                Rejected::new(status, Code::Forbidden, reason, refusal.message)
+                Rejected::new(ConnectRefusal::Unauthenticated, refusal)
             } else {
                 Rejected::new(ConnectRefusal::Unauthenticated, Refusal::unauthenticated(refusal.message))
             })

@@ -117,7 +117,7 @@ async fn a_message_that_is_erased_takes_its_files_with_it(b: Backend) {
     let other = Attachment { message: MessageId::parse("stays").expect("valid"), ..file(3) };
     b.keeps(&other, BOUNDS).await;
     room.append(vec![says("alice", "m", "one"), says("alice", "stays", "two")]).await;
-    room.does("alice", Change::Edit { target: 1, text: "edited".into() }).await;
+    room.does("alice", Change::Edit { target: 1, text: "edited".into(), mentions: Mentions::default() }).await;
     assert_eq!(b.shown(1, "bob").await, Some(file(1)), "an edit erases nothing");
     assert_eq!(room.does("alice", Change::Delete { target: 1, moderator: false }).await, appended(4));
     assert_eq!((b.shown(1, "alice").await, b.store.attachment(&file(2).id).await), (None, Ok(None)));

@@ -114,39 +114,6 @@ async fn postgres_is_migrated_once_by_however_many_nodes() {
     assert!(by_others.iter().all(Vec::is_empty), "{by_others:?}");
 }
 
-/// The files that undo migrations of a store, the newest first.
-fn ways_back(store: &str) -> Vec<String> {
-    let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("sql").join(store);
-    let mut found: Vec<(u32, String)> = std::fs::read_dir(folder)
-        .expect("the folder is there")
-        .flatten()
-        .filter_map(|file| {
-            let name = file.file_name().into_string().ok()?;
-            let version = name.strip_suffix(".down.sql")?.strip_prefix('V')?.split_once("__")?.0.parse().ok()?;
-            Some((version, std::fs::read_to_string(file.path()).expect("a file of text")))
-        })
-        .collect();
-    found.sort_by_key(|(version, _)| std::cmp::Reverse(*version));
-    found.into_iter().map(|(_, sql)| sql).collect()
-}
-
-/// The files that undo migrations do, and what they undo can be done again.
-/// Every way back of a store, the newest first.
-fn ways_back(store: &str) -> Vec<String> {
-    let folder = std::path::Path::new(env!("CARGO_MANIFEST_DIR")).join("sql").join(store);
-    let mut ways: Vec<(u32, String)> = std::fs::read_dir(folder)
-        .expect("migrations")
-        .flatten()
-        .filter_map(|file| {
-            let name = file.file_name().into_string().ok()?;
-            let version = name.strip_suffix(".down.sql")?.strip_prefix('V')?.split("__").next()?.parse().ok()?;
-            Some((version, std::fs::read_to_string(file.path()).expect("readable")))
-        })
-        .collect();
-    ways.sort_by_key(|(version, _)| std::cmp::Reverse(*version));
-    ways.into_iter().map(|(_, sql)| sql).collect()
-}
-
 #[tokio::test]
 async fn the_way_back_leads_back() {
     for b in [Backend::postgres().await, Backend::sqlite().await] {
