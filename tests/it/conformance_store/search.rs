@@ -2,11 +2,10 @@
 
 use roundtable::domain::search::CANDIDATES;
 use roundtable::domain::search::wanted::Wanted;
-use roundtable::entry::Mentions;
+use roundtable::entry::{Mentions, RoomPatch};
 use roundtable::ports::{Match, Search};
 
-use roundtable::entry::RoomPatch;
-
+use super::outage::ways_back;
 use super::*;
 
 on_both_stores!(
@@ -353,19 +352,22 @@ async fn the_way_back_from_the_index_leads_back() {
     let Raw::Postgres(url) = &b.raw else { panic!("not PostgreSQL") };
     let (client, connection) = tokio_postgres::connect(url, NoTls).await.expect("the server is there");
     tokio::spawn(connection);
-    client
-        .batch_execute(include_str!("../../../sql/postgres/V7__search.down.sql"))
-        .await
-        .expect("nothing is left over");
-    assert_eq!(b.store.migrate().await.map(|ran| ran.len()), Ok(1));
+    let back = ways_back("postgres", 7);
+    for step in &back {
+        client.batch_execute(step).await.expect("nothing is left over");
+    }
+    assert_eq!(b.store.migrate().await.map(|ran| ran.len()), Ok(back.len()));
     assert_eq!(b.store.index_behind(RoomNo(0)).await.map(|swept| swept.entries), Ok(1));
 
     let b = Backend::sqlite().await;
     b.room("one").await.append(vec![says("alice", "a", "swordfish")]).await;
     b.index().await;
     let connection = rusqlite::Connection::open(b.raw.path().expect("a file")).expect("the file is there");
-    connection.execute_batch(include_str!("../../../sql/sqlite/V7__search.down.sql")).expect("nothing is left over");
-    assert_eq!(b.store.migrate().await.map(|ran| ran.len()), Ok(1));
+    let back = ways_back("sqlite", 7);
+    for step in &back {
+        connection.execute_batch(step).expect("nothing is left over");
+    }
+    assert_eq!(b.store.migrate().await.map(|ran| ran.len()), Ok(back.len()));
     assert_eq!(b.store.index_behind(RoomNo(0)).await.map(|swept| swept.entries), Ok(1));
 }
 
