@@ -135,20 +135,22 @@ pub type Clauses = Vec<Vec<String>>;
 pub fn clauses(search: &Search, sight: &Sight, terms: &[&str]) -> Clauses {
     let mut all: Clauses = terms.iter().map(|&term| vec![term.to_owned()]).collect();
     all.extend(search.from.as_ref().map(|from| vec![mark::sender(from)]));
-    match sight {
-        Sight::All => {}
-        Sight::Room(no) => all.push(vec![mark::room(*no)]),
-        Sight::Own(asker, rooms) => {
-            let mut open = vec![mark::OPEN.to_owned(), mark::direct(asker)];
-            if sight.is_wide() {
-                open.push(mark::CLOSED.to_owned());
-            } else {
-                open.extend(rooms.iter().map(|&no| mark::room(no)));
-            }
-            all.push(open);
-        }
+    if let Sight::Room(no) = sight {
+        all.push(vec![mark::room(*no)]);
     }
     all
+}
+
+/// What messages that the asker may read have one of; `None`: nothing in common.
+pub fn readable(sight: &Sight) -> Option<Vec<String>> {
+    let Sight::Own(asker, rooms) = sight else { return None };
+    let mut any = vec![mark::OPEN.to_owned(), mark::direct(asker)];
+    if sight.is_wide() {
+        any.push(mark::CLOSED.to_owned());
+    } else {
+        any.extend(rooms.iter().map(|&no| mark::room(no)));
+    }
+    Some(any)
 }
 
 /// The clauses in a store's own language: terms within `quote`s, and what stands between them.

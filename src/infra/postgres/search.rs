@@ -16,23 +16,20 @@ use super::{PostgresStore, index};
 use crate::domain::search::mark::{self, Window};
 use crate::domain::search::{CANDIDATES, FEW, RANKED_CHARS};
 use crate::ids::{RoomId, Seq, UserId};
-use crate::infra::index::{Clauses, OWN_ROOMS, Sight, clauses, say};
+use crate::infra::index::{Clauses, OWN_ROOMS, Sight, clauses, readable, say};
 use crate::infra::rows;
 use crate::ports::{Match, Matches, RoomNo, Search, SearchStore, StoreError, Swept};
 
-/// Newest matches of a stretch that are looked at: some may be in rooms that somebody was banned from.
-const LOOKED_AT: i64 = 1_500;
+/// Newest matches of a stretch that are sifted for what the asker may read.
+const LOOKED_AT: i64 = 4_000;
 /// The same where private rooms of others are among them.
 const LOOKED_AT_WIDE: i64 = 20_000;
 /// Words that the index is asked for within words; the others are looked for in what it gives.
 const PATTERNS: usize = 4;
 /// Where older messages hold no more than this, about, they are asked for all at once.
-const AT_ONCE: i64 = 1_500;
+const AT_ONCE: i64 = 2_000;
 /// Messages with the words of a phrase that are looked at, about.
 const SEEN: i64 = 10_000;
-/// Stretches in which words are looked for within words: the newest 350,000 messages, about. The index gives many more
-/// messages for a part of a word than have it.
-const WITHIN_STRETCHES: usize = 4;
 
 #[async_trait]
 impl SearchStore for PostgresStore {
@@ -150,6 +147,9 @@ struct Ask<'a> {
 }
 
 /// Asks one stretch after the other until there are enough.
+///
+/// What the asker may read is sifted out behind the index first: naming all their rooms makes it ten times slower. Only
+/// where most of what is found is in others' rooms are they named.
 async fn stretches(
     lease: &mut Lease,
     search: &Search,
@@ -159,41 +159,53 @@ async fn stretches(
     found: &mut Vec<Match>,
 ) -> Result<(), StoreError> {
     let mut known: HashSet<i64> = found.iter().map(|found| found.id).collect();
-    let most = if ask.patterns.is_empty() { usize::MAX } else { WITHIN_STRETCHES };
-    let mut windows = mark::windows(newest).take(most);
+    let readable = readable(sight);
+    let mut named = sight.is_wide();
+    let mut windows = mark::windows(newest);
     let mut next = windows.next();
     let mut seen: i64 = 0;
     while let Some(window) = next {
-        seen += stretch(lease, search, sight, ask, &window, &mut known, found).await?;
+        let rooms = readable.as_ref().filter(|_| named);
+        let (looked_at, said) = stretch(lease, search, sight, ask, rooms, &window, &mut known, found).await?;
         if found.len() >= CANDIDATES {
             break;
         }
+        if !named && readable.is_some() && said > LOOKED_AT {
+            // Some of this stretch was not looked at for others' messages.
+            named = true;
+            seen = found.len() as i64;
+            next = Some(window);
+            continue;
+        }
+        seen += looked_at;
         // If what is older is like what was seen.
         let covered = newest.saturating_sub(window.from).max(1);
         let expected = |messages: i64| (seen + 1).saturating_mul(messages) / covered;
-        let after = windows.next();
-        next = if !ask.patterns.is_empty() {
-            after
-        } else if expected(window.from) <= AT_ONCE {
+        next = if expected(window.from) <= AT_ONCE {
             window.rest()
         } else {
-            after.filter(|after| seen + expected(after.to - after.from) <= SEEN)
+            let enough = |after: &Window| !ask.literals.is_empty() && seen + expected(after.to - after.from) > SEEN;
+            windows.next().filter(|after| !enough(after))
         };
     }
     Ok(())
 }
 
-/// Adds the newest matches of a stretch that are not known yet. Gives how many messages had to be looked at.
+/// Adds the newest matches of a stretch that are not known yet. Gives how many messages had to be looked at, and how many
+/// of them say what was wanted.
+#[expect(clippy::too_many_arguments, reason = "what a stretch is of, and where it goes")]
 async fn stretch(
     lease: &mut Lease,
     search: &Search,
     sight: &Sight,
     ask: &Ask<'_>,
+    rooms: Option<&Vec<String>>,
     window: &Window,
     known: &mut HashSet<i64>,
     found: &mut Vec<Match>,
-) -> Result<i64, StoreError> {
+) -> Result<(i64, i64), StoreError> {
     let mut clauses = ask.clauses.clone();
+    clauses.extend(rooms.cloned());
     if !window.bands.is_empty() {
         clauses.push(window.bands.clone());
     }
@@ -223,8 +235,8 @@ async fn stretch(
         ), newest AS MATERIALIZED (
             SELECT * FROM seen WHERE said ORDER BY id DESC LIMIT $4
         )
-        SELECT c.seen, m.id, m.room_no, m.room, m.seq, m.user_id, m.at, m.body
-        FROM (SELECT count(*) AS seen FROM seen) AS c LEFT JOIN (
+        SELECT c.seen, c.said, m.id, m.room_no, m.room, m.seq, m.user_id, m.at, m.body
+        FROM (SELECT count(*) AS seen, count(*) FILTER (WHERE said) AS said FROM seen) AS c LEFT JOIN (
             SELECT n.id, n.room_no, r.id AS room, n.seq, n.user_id, n.at, n.body
             FROM newest n JOIN rooms r ON r.no = n.room_no
             LEFT JOIN people p ON p.room_no = n.room_no AND p.user_id = $5
@@ -233,24 +245,24 @@ async fn stretch(
         ) AS m ON true"
     );
     let rows = lease.query(&sql, &params).await?;
-    for row in rows.iter().filter(|row| row.get::<_, Option<i64>>(1).is_some()) {
+    for row in rows.iter().filter(|row| row.get::<_, Option<i64>>(2).is_some()) {
         let one = match_of(row)?;
         if found.len() < CANDIDATES && known.insert(one.id) {
             found.push(one);
         }
     }
-    Ok(rows.first().map_or(0, |row| row.get(0)))
+    Ok(rows.first().map_or((0, 0), |row| (row.get(0), row.get(1))))
 }
 
 fn match_of(row: &Row) -> Result<Match, StoreError> {
-    let room = RoomId::parse(row.get(3));
+    let room = RoomId::parse(row.get(4));
     Ok(Match {
-        id: row.get(1),
-        no: RoomNo(row.get(2)),
+        id: row.get(2),
+        no: RoomNo(row.get(3)),
         room: room.map_err(|rule| StoreError::Fault(format!("a stored room id breaks its rule: {rule}")))?,
-        seq: rows::seq_out(row.get(4)),
-        user: rows::user_id(row.get(5))?,
-        at: row.get(6),
-        body: row.get(7),
+        seq: rows::seq_out(row.get(5)),
+        user: rows::user_id(row.get(6))?,
+        at: row.get(7),
+        body: row.get(8),
     })
 }

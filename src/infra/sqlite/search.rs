@@ -12,7 +12,7 @@ use super::threads::store_error;
 use super::{SqliteStore, index};
 use crate::domain::search::{CANDIDATES, FEW, RANKED_CHARS};
 use crate::ids::{RoomId, Seq, UserId};
-use crate::infra::index::{Clauses, OWN_ROOMS, Sight, clauses, say};
+use crate::infra::index::{Clauses, OWN_ROOMS, Sight, clauses, readable, say};
 use crate::infra::rows;
 use crate::ports::{Match, Matches, RoomNo, Search, SearchStore, StoreError, Swept};
 
@@ -96,7 +96,9 @@ fn run(connection: &mut Connection, search: &Search) -> Result<Matches, StoreErr
 
     let wanted = &search.wanted;
     let mut sift = Sift { search, found: Vec::new(), known: HashSet::new() };
-    let terms = say(&clauses(search, &sight, &wanted.terms()), '"', " AND ", " OR ");
+    let mut asked = clauses(search, &sight, &wanted.terms());
+    asked.extend(readable(&sight));
+    let terms = say(&asked, '"', " AND ", " OR ");
     let sql = "SELECT rowid FROM search_terms WHERE search_terms MATCH ?1 AND rowid <= ?2 ORDER BY rowid DESC LIMIT ?3";
     sift.all(connection, sql, params![terms, newest, LOOKED_AT], &Vec::new(), &wanted.untold())?;
 
@@ -109,7 +111,8 @@ fn run(connection: &mut Connection, search: &Search) -> Result<Matches, StoreErr
         let sql = format!(
             "SELECT rowid FROM search_within WHERE {like} AND rowid <= {newest} ORDER BY rowid DESC LIMIT {LOOKED_AT}"
         );
-        let also = clauses(search, &sight, &wanted.whole_terms());
+        let mut also = clauses(search, &sight, &wanted.whole_terms());
+        also.extend(readable(&sight));
         sift.all(connection, &sql, rusqlite::params_from_iter(asked), &also, &literals)?;
     }
     Ok(Matches { newest, found: sift.found })
