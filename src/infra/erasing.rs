@@ -27,6 +27,10 @@ pub enum Stage {
     Reports,
     /// Notes of reports they closed.
     Notes,
+    /// Files they uploaded, whether their message came or not.
+    Attachments,
+    /// Logins that were under way when the wish came.
+    Credentials,
 }
 
 /// What stands in `erasures` of one person.
@@ -42,7 +46,16 @@ pub struct Progress {
 }
 
 impl Stage {
-    const ALL: [Self; 6] = [Self::Rooms, Self::Messages, Self::Reacted, Self::Reactions, Self::Reports, Self::Notes];
+    const ALL: [Self; 8] = [
+        Self::Rooms,
+        Self::Messages,
+        Self::Reacted,
+        Self::Reactions,
+        Self::Reports,
+        Self::Notes,
+        Self::Attachments,
+        Self::Credentials,
+    ];
 
     pub fn code(self) -> i16 {
         self as i16
@@ -90,14 +103,14 @@ mod tests {
             Progress { asked_at: 1_000, round: 0, stage: Stage::Rooms, place: begun, due_at: Some(1_000) };
         assert!(!progress.advance(Some(Place { room_no: 2, seq: 3 }), 1_001));
         assert_eq!((progress.stage, progress.place), (Stage::Rooms, Place { room_no: 2, seq: 3 }));
-        let ends = (0..6).map(|_| progress.advance(None, 1_002)).collect::<Vec<_>>();
-        assert_eq!(ends, [false, false, false, false, false, true]);
+        let ends = (0..8).map(|_| progress.advance(None, 1_002)).collect::<Vec<_>>();
+        assert_eq!(ends, [false, false, false, false, false, false, false, true]);
         assert_eq!((progress.round, progress.stage, progress.due_at), (1, Stage::Rooms, Some(61_000)));
-        assert_eq!((0..6).filter(|_| progress.advance(None, 70_000)).count(), 1);
+        assert_eq!((0..8).filter(|_| progress.advance(None, 70_000)).count(), 1);
         assert_eq!(progress.due_at, None);
         for stage in Stage::ALL {
             assert_eq!(Stage::parse(stage.code()), Ok(stage));
         }
-        assert!(Stage::parse(6).is_err());
+        assert!(Stage::parse(8).is_err());
     }
 }

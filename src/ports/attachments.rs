@@ -52,7 +52,7 @@ pub enum Kept {
     },
     /// The message has as many as it may.
     Full,
-    /// It took longer than it was given, or the room is gone.
+    /// It took longer than it was given, or the room is gone, or the person was erased meanwhile.
     Late,
 }
 
@@ -85,9 +85,6 @@ pub trait AttachmentStore: Send + Sync + 'static {
         cursor: Option<&AttachmentId>,
         limit: u32,
     ) -> Result<Vec<Attachment>, StoreError>;
-
-    /// Removes the records of at most `limit` of what `user` uploaded and dooms the objects; gives how many.
-    async fn doom_attachments_of(&self, user: &UserId, limit: u32) -> Result<u64, StoreError>;
 
     /// Looks at no more than `limit` files whose message had time to come, and dooms those whose did not; gives how many
     /// it looked at.

@@ -143,7 +143,4 @@ pub trait PrivacyStore: Send + Sync + 'static {
 
     /// Reports that `user` made, with their reasons, by number after `after`.
     async fn own_reports(&self, user: &UserId, after: i64, limit: u32) -> Result<Vec<OwnReport>, StoreError>;
-
-    /// When the logins of `user` end.
-    async fn own_logins(&self, user: &UserId) -> Result<Vec<Millis>, StoreError>;
 }

@@ -184,16 +184,21 @@ impl Raw {
         }
     }
 
-    /// Every row of every table, whatever its columns, in which `word` stands, as text or as bytes; on SQLite also what
-    /// the file itself holds of it, in a place that nothing points to.
-    async fn with(&self, word: &str) -> Vec<String> {
+    /// All there are.
+    async fn tables(&self) -> Vec<String> {
         let tables = match self {
             Self::Postgres(_) => "SELECT quote_ident(tablename) FROM pg_tables WHERE schemaname = 'public'",
             Self::Sqlite { .. } => "SELECT name FROM sqlite_master WHERE type = 'table'",
         };
+        self.texts(tables).await
+    }
+
+    /// Every row of every table, whatever its columns, in which `word` stands, as text or as bytes; on SQLite also what
+    /// the file itself holds of it, in a place that nothing points to.
+    async fn with(&self, word: &str) -> Vec<String> {
         let hex: String = word.bytes().map(|byte| format!("{byte:02x}")).collect();
         let mut found = Vec::new();
-        for table in self.texts(tables).await {
+        for table in self.tables().await {
             let rows = match self {
                 Self::Postgres(_) => format!("SELECT t::text FROM {table} t WHERE t::text ~ '{word}|{hex}'"),
                 Self::Sqlite { .. } => {

@@ -78,6 +78,39 @@ async fn lobby(node: &Node) -> Person {
 }
 
 #[tokio::test]
+async fn an_erased_persons_files_go_whether_they_were_sent_or_not() {
+    let folder = tempfile::tempdir().expect("a temporary directory");
+    // Long enough for none of them to go by itself.
+    let node = node_with(folder.path(), &[("attachments.unreferenced_s", "12")]).await;
+    let mut alice = lobby(&node).await;
+    let bob = upload_in(&node, "bob").await;
+    let mut links = Vec::new();
+    for message in ["m1", "unsent"] {
+        let made = upload(&node, "alice", &format!("message={message}"), "image/png", picture(1_000)).await.expect(201);
+        links.push(text(&made, "url").to_owned());
+    }
+    alice.sends("lobby", "m1", "with a file").await;
+    for link in &links {
+        assert_eq!(fetch(&node, link, &[]).await.0, 200);
+    }
+    node.api("alice").delete("me").await.expect(204);
+    for link in &links {
+        assert_eq!(fetch(&node, link, &[]).await.0, 404, "at once");
+    }
+    until("the bytes are gone", || async { (files(folder.path()).len() == 1).then_some(()) }).await;
+    assert_eq!(fetch(&node, &bob, &[]).await.0, 200, "others' stay");
+}
+
+/// A file of `user`'s in the lobby, sent; gives its address.
+async fn upload_in(node: &Node, user: &str) -> String {
+    let mut person = Person::at(node, user).await;
+    person.joins("lobby").await;
+    let made = upload(node, user, "message=mine", "image/png", picture(1_000)).await.expect(201);
+    person.sends("lobby", "mine", "with a file").await;
+    text(&made, "url").to_owned()
+}
+
+#[tokio::test]
 async fn a_file_is_uploaded_shown_with_its_message_and_erased_with_it() {
     let folder = tempfile::tempdir().expect("a temporary directory");
     let node = node_with(folder.path(), &[("attachments.unreferenced_s", "60")]).await;

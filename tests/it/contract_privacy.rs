@@ -139,7 +139,10 @@ async fn erasure_reaches_the_memory_of_every_node() {
 
 #[tokio::test]
 async fn an_export_is_everything_of_ones_own_line_by_line() {
-    let node = Node::with(&[("limits.messages_per_minute", "0"), ("limits.http_per_minute", "0")]).await;
+    let folder = tempfile::tempdir().expect("a temporary directory");
+    let files = format!("file://{}", folder.path().display());
+    let unbounded = [("limits.messages_per_minute", "0"), ("limits.http_per_minute", "0"), ("attachments.url", &files)];
+    let node = Node::with(&unbounded).await;
     let (alice, bob) = (node.api("alice"), node.api("bob"));
     alice.patch("me", json!({"name": "Alice"})).await.expect(200);
     alice.post("rooms", json!({"id": "lobby", "kind": "public"})).await.expect(201);
@@ -150,6 +153,15 @@ async fn an_export_is_everything_of_ones_own_line_by_line() {
     }
     let report = json!({"reason": "not nice"});
     alice.post("rooms/lobby/messages/1/reports", report).await.expect(201);
+    for message in ["m0", "unsent"] {
+        let upload = format!("rooms/lobby/attachments?message={message}&id={message}&name=a.txt");
+        alice.upload(&upload, message).await.expect(201);
+    }
+    let token = alice.post("me/tokens", json!({"name": "bot", "scopes": ["read"]})).await.expect(201);
+    let hook = json!({"url": "https://hooks.example/hers"});
+    alice.post("rooms/lobby/webhooks", hook).await.expect(201);
+    alice.put("rooms/lobby/members/bob", json!({"role": "owner"})).await.expect(200);
+    bob.post("rooms/lobby/webhooks", json!({"url": "https://hooks.example/his"})).await.expect(201);
     let answer = alice.get("me/export").await;
     assert_eq!(answer.header("content-type"), Some("application/x-ndjson"));
     assert_eq!(answer.header("content-disposition"), Some("attachment; filename=\"alice.jsonl\""));
@@ -166,6 +178,21 @@ async fn an_export_is_everything_of_ones_own_line_by_line() {
     assert_eq!(of("message").len(), 450);
     assert!(of("message").iter().all(|line| line["text"] == "hers"));
     assert_eq!(of("report")[0]["reason"], "not nice");
+    assert_eq!((of("session").len(), of("attachment").len()), (0, 2), "a JWT is no session");
+    let mut uploads: Vec<_> = of("attachment").iter().map(|file| file["message"].as_str()).collect();
+    uploads.sort_unstable();
+    assert_eq!(uploads, [Some("m0"), Some("unsent")]);
+    for file in of("attachment") {
+        assert_eq!((&file["name"], &file["room"]), (&json!("a.txt"), &json!("lobby")));
+        let address = format!("{}{}", node.http(), file["url"].as_str().expect("an address"));
+        let bytes = reqwest::get(address).await.expect("an answer").text().await.expect("its body");
+        assert_eq!(file["message"], bytes, "its address serves without credentials");
+    }
+    assert_eq!((&of("token")[0]["name"], &of("token")[0]["scopes"]), (&json!("bot"), &json!(["read"])));
+    assert!(!text.to_string().contains(token["token"].as_str().expect("a token")), "not the token itself");
+    let hooks: Vec<_> = of("webhook").iter().map(|hook| &hook["url"]).collect();
+    assert_eq!(hooks, ["https://hooks.example/hers"]);
+    assert!(!text.to_string().contains("whs_"), "nor a secret");
     let end = lines.last().expect("a last line");
     assert_eq!((&end["type"], &end["messages"]), (&json!("end"), &json!(of("message").len())));
     // Over, so there may be another.

@@ -8,8 +8,8 @@ use utoipa::openapi::schema::{OneOfBuilder, Schema};
 
 use super::endpoint::{self, Endpoint, delete, get, optional, patch, post, put, required};
 use super::{
-    account, admin, attachments, audit, invitations, members, messages, moderation, oidc, pins, privacy, rooms, search,
-    sessions, webhooks,
+    account, admin, attachments, audit, export, invitations, members, messages, moderation, oidc, pins, privacy, rooms,
+    search, sessions, webhooks,
 };
 use crate::domain::scopes::Scope;
 use crate::entry::{Data, KINDS, Role};
@@ -69,7 +69,7 @@ fn accounts() -> Vec<Endpoint> {
             .takes([required("name", name())])
             .gives::<account::Renamed>(200, "As it is now"),
         delete("/me", || to(privacy::erase), "Erases oneself: texts, name, credentials").gives_nothing("Being erased"),
-        get("/me/export", || to(privacy::export), "Everything of one's own, as JSON Lines")
+        get("/me/export", || to(export::export), "Everything of one's own, as JSON Lines")
             .gives_content(200, "A stream", "application/x-ndjson", text(0..=usize::MAX))
             .refuses([409]),
         post("/me/password", || to(account::change_password), "A new password; all other logins end")

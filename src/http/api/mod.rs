@@ -20,6 +20,7 @@ mod audit;
 mod credentials;
 mod endpoint;
 mod endpoints;
+mod export;
 mod files;
 mod invitations;
 mod members;
@@ -70,7 +71,7 @@ pub struct Shared {
     /// How long a login lasts; the cookie's `Max-Age`, seconds.
     session_s: i64,
     revoke: RevokePort,
-    exports: Arc<privacy::Exports>,
+    exports: Arc<export::Exports>,
     /// Set once, before the first call, where they are not turned off.
     attachments: OnceLock<Arc<Attachments>>,
 }

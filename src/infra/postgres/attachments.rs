@@ -10,7 +10,7 @@ use async_trait::async_trait;
 use tokio_postgres::Row;
 
 use super::PostgresStore;
-use super::pool::Step;
+use super::pool::{Lease, Step};
 use crate::ids::{AttachmentId, MessageId, ObjectId, RoomId, UserId};
 use crate::infra::changes::MessageKey;
 use crate::infra::rows;
@@ -23,6 +23,10 @@ const NOW: &str = "(extract(epoch FROM clock_timestamp()) * 1000)::bigint";
 const RECORD: &str = "a.id, a.object, r.id, a.user_id, a.message_id, a.name, a.type, a.bytes, a.sha256, a.at";
 const FROM: &str = "FROM attachments a JOIN rooms r ON r.no = a.room_no AND NOT r.deleted";
 const SHOWN: &str = "EXISTS (SELECT FROM entries e WHERE e.key = a.key AND e.text IS NOT NULL)";
+
+/// The room, for somebody who was not erased while they uploaded.
+const WHERE_TO: &str = "SELECT no FROM rooms WHERE id = $1 AND NOT deleted
+    AND NOT EXISTS (SELECT FROM users WHERE id = $2 AND erased)";
 
 fn attachment_of(row: &Row) -> Result<Attachment, StoreError> {
     let sha256: &[u8] = row.get(8);
@@ -38,6 +42,17 @@ fn attachment_of(row: &Row) -> Result<Attachment, StoreError> {
         sha256: sha256.try_into().map_err(|_| rows::broken_file("its hash has another length"))?,
         at: row.get(9),
     })
+}
+
+/// Removes records of what `user` uploaded, at most `limit`, and dooms the objects.
+pub async fn doom_of(lease: &mut Lease, user: &UserId, limit: i64) -> Result<u64, StoreError> {
+    let sql = "WITH gone AS (
+            DELETE FROM attachments a
+            USING (SELECT id FROM attachments WHERE user_id = $1 ORDER BY id LIMIT $2) AS c
+            WHERE a.id = c.id RETURNING a.object, a.user_id, a.bytes
+        )
+        INSERT INTO doomed_objects (object, user_id, bytes, due) SELECT object, user_id, bytes, 0 FROM gone";
+    lease.execute(sql, &[&user.as_str(), &limit]).await
 }
 
 #[async_trait]
@@ -66,7 +81,7 @@ impl AttachmentStore for PostgresStore {
             Step::Begin,
             Step::Ask(usage, &[&user_id]),
             Step::Ask(&waiting, &[&object]),
-            Step::Ask("SELECT no FROM rooms WHERE id = $1 AND NOT deleted", &[&room.as_str()]),
+            Step::Ask(WHERE_TO, &[&room.as_str(), &user_id]),
             Step::Ask(&known, &[&id]),
         ];
         let answers = lease.transaction(&asked).await?;
@@ -152,16 +167,6 @@ impl AttachmentStore for PostgresStore {
         let cursor = cursor.map_or("", AttachmentId::as_str);
         let found = self.lease().await?.query(&sql, &[&user.as_str(), &cursor, &i64::from(limit)]).await?;
         found.iter().map(attachment_of).collect()
-    }
-
-    async fn doom_attachments_of(&self, user: &UserId, limit: u32) -> Result<u64, StoreError> {
-        let sql = "WITH gone AS (
-                DELETE FROM attachments a
-                USING (SELECT id FROM attachments WHERE user_id = $1 ORDER BY id LIMIT $2) AS c
-                WHERE a.id = c.id RETURNING a.object, a.user_id, a.bytes
-            )
-            INSERT INTO doomed_objects (object, user_id, bytes, due) SELECT object, user_id, bytes, 0 FROM gone";
-        self.lease().await?.execute(sql, &[&user.as_str(), &i64::from(limit)]).await
     }
 
     /// One snapshot for all of it, so each file is either found to be shown or goes.

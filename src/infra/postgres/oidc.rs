@@ -34,6 +34,12 @@ impl OidcStore for PostgresStore {
             None => made.map(|_| None),
         }
     }
+
+    async fn oidc_subject(&self, user: &UserId) -> Result<Option<Subject>, StoreError> {
+        let sql = "SELECT issuer, subject FROM oidc_people WHERE user_id = $1";
+        let row = self.lease().await?.query_opt(sql, &[&user.as_str()]).await?;
+        Ok(row.map(|row| Subject { issuer: row.get(0), subject: row.get(1) }))
+    }
 }
 
 /// `None`: the person was never here. `Some(None)`: they were, and are erased.

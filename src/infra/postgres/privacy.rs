@@ -6,6 +6,7 @@ use async_trait::async_trait;
 use tokio_postgres::types::ToSql;
 
 use super::PostgresStore;
+use super::attachments;
 use super::audit::{self, Line};
 use super::pool::{Lease, Step};
 use crate::domain::audit::{Deed, What};
@@ -21,7 +22,7 @@ use crate::ports::{
 const NOW: &str = "(extract(epoch FROM now()) * 1000)::bigint";
 
 /// By what somebody (`$1`) could come in: gone with the wish to be erased.
-const CREDENTIALS: &[&str] = &["DELETE FROM logins WHERE user_id = $1"];
+const CREDENTIALS: &[&str] = &["DELETE FROM logins WHERE user_id = $1", "DELETE FROM oidc_people WHERE user_id = $1"];
 
 /// What holds texts of messages, given as rooms `$1` and places `$2`. A table that is added with texts belongs here.
 const OF_MESSAGES: &[&str] = &[
@@ -133,6 +134,13 @@ async fn step(lease: &mut Lease, user: &UserId, progress: &Progress, limit: i64)
         Stage::Reactions => whole(lease.execute(REACTIONS, &[&user.as_str(), &limit]).await?),
         Stage::Reports => whole(lease.execute(REPORTS, &[&user.as_str(), &limit]).await?),
         Stage::Notes => whole(lease.execute(NOTES, &[&user.as_str(), &limit]).await?),
+        Stage::Attachments => whole(attachments::doom_of(lease, user, limit).await?),
+        Stage::Credentials => {
+            for sql in CREDENTIALS {
+                lease.execute(sql, &[&user.as_str()]).await?;
+            }
+            None
+        }
     })
 }
 
@@ -328,10 +336,5 @@ impl PrivacyStore for PostgresStore {
             Ok(OwnReport { no, room, seq, at: row.get(3), reason: row.get(4) })
         };
         found.iter().map(own).collect()
-    }
-
-    async fn own_logins(&self, user: &UserId) -> Result<Vec<Millis>, StoreError> {
-        let sql = "SELECT expires_at FROM logins WHERE user_id = $1 ORDER BY expires_at";
-        Ok(self.lease().await?.query(sql, &[&user.as_str()]).await?.iter().map(|row| row.get(0)).collect())
     }
 }

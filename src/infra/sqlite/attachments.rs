@@ -22,6 +22,10 @@ const FROM: &str = "FROM attachments a JOIN rooms r ON r.no = a.room_no AND r.de
 const SHOWN: &str = "EXISTS (SELECT 1 FROM entries e WHERE e.key = a.key AND e.text IS NOT NULL)";
 const DROP: &str = "UPDATE doomed_objects SET due = 0 WHERE object = ?1";
 
+/// The room, for somebody who was not erased while they uploaded.
+const WHERE_TO: &str = "SELECT no FROM rooms WHERE id = ?1 AND deleted = 0
+    AND NOT EXISTS (SELECT 1 FROM users WHERE id = ?2 AND erased = 1)";
+
 fn attachment_of(row: &Row<'_>) -> Result<Attachment, StoreError> {
     let text = |column| row.get::<_, String>(column).map_err(store_error);
     Ok(Attachment {
@@ -61,7 +65,7 @@ fn keep(connection: &mut Connection, new: &Attachment, bounds: Bounds) -> Result
     let used: Option<i64> = one(&transaction, "SELECT bytes FROM attachment_usage WHERE user_id = ?1", [user])?;
     let waiting = format!("SELECT 1 FROM doomed_objects WHERE object = ?1 AND due > {NOW}");
     let waiting: Option<i64> = one(&transaction, &waiting, [object])?;
-    let no: Option<i64> = one(&transaction, "SELECT no FROM rooms WHERE id = ?1 AND deleted = 0", [new.room.as_str()])?;
+    let no: Option<i64> = one(&transaction, WHERE_TO, [new.room.as_str(), user])?;
     let known = format!("SELECT {RECORD} {FROM} WHERE a.id = ?1");
     let known = collect(&transaction, &known, [new.id.as_str()], attachment_of)?.pop();
     let MessageKey(key) = MessageKey::of(RoomNo(no.unwrap_or(0)), &new.user, &new.message);
@@ -102,7 +106,7 @@ fn keep(connection: &mut Connection, new: &Attachment, bounds: Bounds) -> Result
 }
 
 /// Removes records and dooms their objects.
-fn doom(transaction: &Transaction<'_>, ids: &[String]) -> Result<(), StoreError> {
+fn doom(transaction: &Connection, ids: &[String]) -> Result<(), StoreError> {
     for id in ids {
         let doom = "INSERT INTO doomed_objects (object, user_id, bytes, due)
             SELECT object, user_id, bytes, 0 FROM attachments WHERE id = ?1";
@@ -112,14 +116,13 @@ fn doom(transaction: &Transaction<'_>, ids: &[String]) -> Result<(), StoreError>
     Ok(())
 }
 
-fn doom_of(connection: &mut Connection, user: &UserId, limit: u32) -> Result<u64, StoreError> {
-    let transaction = begin(connection)?;
+/// Removes records of what `user` uploaded, at most `limit`, and dooms the objects.
+pub fn doom_of(transaction: &Connection, user: &UserId, limit: u32) -> Result<usize, StoreError> {
     let sql = "SELECT id FROM attachments WHERE user_id = ?1 ORDER BY id LIMIT ?2";
     let ids =
-        collect(&transaction, sql, params![user.as_str(), limit], |row| row.get::<_, String>(0).map_err(store_error))?;
-    doom(&transaction, &ids)?;
-    transaction.commit().map_err(store_error)?;
-    Ok(ids.len() as u64)
+        collect(transaction, sql, params![user.as_str(), limit], |row| row.get::<_, String>(0).map_err(store_error))?;
+    doom(transaction, &ids)?;
+    Ok(ids.len())
 }
 
 fn sweep(connection: &mut Connection, limit: u32) -> Result<u64, StoreError> {
@@ -213,11 +216,6 @@ impl AttachmentStore for SqliteStore {
             collect(connection, &sql, params![user.as_str(), cursor, limit], attachment_of)
         };
         self.readers.run(find).await
-    }
-
-    async fn doom_attachments_of(&self, user: &UserId, limit: u32) -> Result<u64, StoreError> {
-        let user = user.clone();
-        self.writer.run(move |connection| doom_of(connection, &user, limit)).await
     }
 
     async fn sweep_attachments(&self, limit: u32) -> Result<u64, StoreError> {

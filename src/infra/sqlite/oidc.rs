@@ -1,7 +1,7 @@
 //! Accounts of people who log in by an OpenID Connect provider.
 
 use async_trait::async_trait;
-use rusqlite::{Connection, OptionalExtension, params};
+use rusqlite::{Connection, OptionalExtension, Row, params};
 
 use super::SqliteStore;
 use super::threads::store_error;
@@ -19,6 +19,16 @@ impl OidcStore for SqliteStore {
     ) -> Result<Option<User>, StoreError> {
         let (person, wanted, name) = (person.clone(), wanted.clone(), name.map(str::to_owned));
         self.writer.run(move |connection| user(connection, &person, &wanted, name.as_deref())).await
+    }
+
+    async fn oidc_subject(&self, user: &UserId) -> Result<Option<Subject>, StoreError> {
+        let user = user.clone();
+        let read = move |connection: &mut Connection| {
+            let sql = "SELECT issuer, subject FROM oidc_people WHERE user_id = ?1";
+            let subject = |row: &Row<'_>| Ok(Subject { issuer: row.get(0)?, subject: row.get(1)? });
+            connection.query_row(sql, [user.as_str()], subject).optional().map_err(store_error)
+        };
+        self.readers.run(read).await
     }
 }
 

@@ -8,7 +8,7 @@ use rusqlite::{Connection, OptionalExtension, Params, Row, Transaction, Transact
 use super::expiry::ERASE_MESSAGE;
 use super::rooms::collect;
 use super::threads::store_error;
-use super::{SqliteStore, audit};
+use super::{SqliteStore, attachments, audit};
 use crate::domain::audit::{Deed, What};
 use crate::entry::{Data, Role};
 use crate::ids::{MessageId, Millis, UserId};
@@ -24,7 +24,7 @@ const NOW: &str = "CAST(unixepoch('subsec') * 1000 AS INTEGER)";
 const STEP: u32 = 500;
 
 /// By what somebody (`?1`) could come in: gone with the wish to be erased.
-const CREDENTIALS: &[&str] = &["DELETE FROM logins WHERE user_id = ?1"];
+const CREDENTIALS: &[&str] = &["DELETE FROM logins WHERE user_id = ?1", "DELETE FROM oidc_people WHERE user_id = ?1"];
 
 /// A reaction keeps its place in the log, and sets nothing any more.
 const OF_REACTED: &[&str] = &["UPDATE entries SET text = '', active = 0 WHERE room_no = ?1 AND seq = ?2"];
@@ -121,6 +121,13 @@ fn step(connection: &Connection, user: &UserId, progress: &Progress, limit: u32)
         Stage::Reactions => whole(execute(connection, REACTIONS, params![user.as_str(), limit])?),
         Stage::Reports => whole(execute(connection, REPORTS, params![user.as_str(), limit])?),
         Stage::Notes => whole(execute(connection, NOTES, params![user.as_str(), limit])?),
+        Stage::Attachments => whole(attachments::doom_of(connection, user, limit)?),
+        Stage::Credentials => {
+            for sql in CREDENTIALS {
+                execute(connection, sql, [user.as_str()])?;
+            }
+            None
+        }
     })
 }
 
@@ -375,15 +382,6 @@ impl PrivacyStore for SqliteStore {
                     reason: row.get(4).map_err(store_error)?,
                 })
             })
-        };
-        self.readers.run(read).await
-    }
-
-    async fn own_logins(&self, user: &UserId) -> Result<Vec<Millis>, StoreError> {
-        let user = user.clone();
-        let read = move |connection: &mut Connection| {
-            let sql = "SELECT expires_at FROM logins WHERE user_id = ?1 ORDER BY expires_at";
-            collect(connection, sql, [user.as_str()], |row| row.get(0).map_err(store_error))
         };
         self.readers.run(read).await
     }

@@ -1,7 +1,8 @@
 //! Records of files: kept once, within bounds, shown with their message, gone with it.
 
+use roundtable::domain::audit::{Deed, What};
 use roundtable::ids::{AttachmentId, ObjectId};
-use roundtable::ports::{Attachment, Bounds, Kept};
+use roundtable::ports::{Attachment, Bounds, Erasing, Kept};
 
 use super::*;
 
@@ -177,15 +178,27 @@ async fn a_persons_files_are_listed_and_doomed_a_few_at_a_time(b: Backend) {
     for n in 1..=3 {
         b.keeps(&file(n), BOUNDS).await;
     }
-    b.keeps(&Attachment { user: user("bob"), ..file(4) }, BOUNDS).await;
+    let unsent = MessageId::parse("unsent").expect("a valid id");
+    for n in 4..=6 {
+        b.keeps(&Attachment { message: unsent.clone(), ..file(n) }, BOUNDS).await;
+    }
+    b.keeps(&Attachment { user: user("bob"), ..file(9) }, BOUNDS).await;
     room.append(vec![says("alice", "m", "x")]).await;
     let all = b.store.attachments_of(&user("alice"), None, 2).await;
     assert_eq!(all, Ok(vec![file(1), file(2)]));
-    assert_eq!(b.store.attachments_of(&user("alice"), Some(&file(2).id), 2).await, Ok(vec![file(3)]));
-    assert_eq!(b.store.doom_attachments_of(&user("alice"), 2).await, Ok(2));
-    assert_eq!(b.store.doom_attachments_of(&user("alice"), 2).await, Ok(1));
-    assert_eq!(b.store.doom_attachments_of(&user("alice"), 2).await, Ok(0));
-    assert_eq!(b.removes().await, [object(1), object(2), object(3)]);
+    assert_eq!(b.store.attachments_of(&user("alice"), Some(&file(2).id), 1).await, Ok(vec![file(3)]));
+    let wish =
+        Deed { at: AT, by: user("alice"), from: None, what: What::PersonErased, whom: None, seq: None, detail: None };
+    assert_eq!(b.store.erase(&wish).await, Ok(true));
+    let mut left = Vec::new();
+    while b.store.erase_some(2).await.expect("the store is there") != Erasing::Round(user("alice")) {
+        left.push(b.store.attachments_of(&user("alice"), None, 9).await.expect("the store is there").len());
+    }
+    left.dedup();
+    // With its message, without one, and in steps of two at most.
+    assert_eq!(left, [6, 3, 1, 0]);
+    assert_eq!(b.keeps(&file(7), BOUNDS).await.0, Kept::Late, "an upload that was under way");
+    assert_eq!(b.removes().await, (1..=7).map(object).collect::<Vec<_>>());
     assert_eq!((b.uses("alice").await, b.uses("bob").await), (0, 100));
 }
 

@@ -1,11 +1,16 @@
 //! Accounts of people who log in by an OpenID Connect provider.
 
+use roundtable::domain::audit::{Deed, What};
 use roundtable::ids::UserId;
 use roundtable::ports::{Created, Subject, User};
 
-use super::{Backend, on_both_stores};
+use super::{AT, Backend, on_both_stores};
 
-on_both_stores!(a_person_of_a_provider_keeps_the_first_id_and_takes_nobody_s, first_logins_at_once_make_one_user);
+on_both_stores!(
+    a_person_of_a_provider_keeps_the_first_id_and_takes_nobody_s,
+    first_logins_at_once_make_one_user,
+    of_a_person_who_was_erased_nothing_is_known,
+);
 
 fn id(text: &str) -> UserId {
     UserId::parse(text).expect("a valid id")
@@ -60,4 +65,20 @@ async fn first_logins_at_once_make_one_user(backend: Backend) {
         made += usize::from(backend.store.user(&id(&format!("user-{n}"))).await.expect("it is there").is_some());
     }
     assert_eq!(made, 1);
+}
+
+async fn of_a_person_who_was_erased_nothing_is_known(backend: Backend) {
+    let store = &backend.store;
+    let alice = person("https://a", "1");
+    store.oidc_user(&alice, &id("alice"), Some("Alice")).await.expect("it is there").expect("a user");
+    assert_eq!(store.oidc_subject(&id("alice")).await, Ok(Some(alice.clone())));
+    let wish =
+        Deed { at: AT, by: id("alice"), from: None, what: What::PersonErased, whom: None, seq: None, detail: None };
+    assert_eq!(store.erase(&wish).await, Ok(true));
+    assert_eq!(backend.raw.texts("SELECT subject FROM oidc_people").await, Vec::<String>::new());
+    // The id is not given out again, to whomever it belonged; under another one they begin anew.
+    assert_eq!(store.oidc_user(&alice, &id("alice"), Some("Alice")).await, Ok(None));
+    assert_eq!(store.user(&id("alice")).await, Ok(None));
+    let anew = store.oidc_user(&alice, &id("alice-2"), None).await.expect("it is there").expect("a user");
+    assert_eq!(anew.id, id("alice-2"));
 }

@@ -3,7 +3,10 @@
 use roundtable::domain::audit::{Deed, What, Whence};
 use roundtable::entry::Body;
 use roundtable::entry::RoomPatch;
-use roundtable::ports::{CutOff, Device, Erasing, NewCredential, Pinned, Place, Reported, Standing, StoreError};
+use roundtable::ids::{AttachmentId, ObjectId};
+use roundtable::ports::{
+    Attachment, Bounds, CutOff, Device, Erasing, Kept, NewCredential, Pinned, Place, Reported, Standing, StoreError,
+};
 
 use super::*;
 
@@ -28,6 +31,43 @@ fn deed(by: &str, what: What) -> Deed {
 fn react(target: Seq, emoji: &str) -> Change {
     Change::React { target, emoji: emoji.into(), active: true }
 }
+
+/// Tables in which a text that somebody wrote, or that says who they are, can stand; each has one of Alice's.
+const WITH_TEXTS: [&str; 10] = [
+    "attachments",
+    "entries",
+    "logins",
+    "mentions",
+    "oidc_people",
+    "reactions",
+    "reports",
+    "revisions",
+    "search",
+    "users",
+];
+/// Tables with ids, numbers and our own words alone, or with what is the room's: its name and topic, who is told of what
+/// is logged. A new table stands in one of the two, and whoever adds it thinks of erasure.
+const WITHOUT_TEXTS: [&str; 19] = [
+    "attachment_link_key",
+    "attachment_usage",
+    "audit",
+    "doomed_objects",
+    "doomed_rooms",
+    "erasures",
+    "expiring_rooms",
+    "invitations",
+    "jobs",
+    "people",
+    "pins",
+    "refinery_schema_history",
+    "revocations",
+    "room_heads",
+    "rooms",
+    "server_bans",
+    "webhook_cursors",
+    "webhook_dead",
+    "webhooks",
+];
 
 /// Steps until a round has ended; gives how many steps it took.
 async fn round(b: &Backend, limit: u32) -> usize {
@@ -96,8 +136,8 @@ async fn alice_was_here(b: &Backend, messages: usize) -> Owned {
     let kept = RoomPatch { edit_history: Some(true), ..RoomPatch::default() };
     room.does("alice", Change::Patch(kept)).await;
     for target in 2..=5 {
-        room.does("alice", Change::Edit { target, text: format!("{MARKER} edited"), mentions: Mentions::default() })
-            .await;
+        let mentions = Mentions::new(vec![user(MARKER)], false);
+        room.does("alice", Change::Edit { target, text: format!("{MARKER} edited"), mentions }).await;
     }
     room.does("alice", react(1, &format!("{MARKER}1"))).await;
     room.does("alice", react(2, "👍")).await;
@@ -116,9 +156,38 @@ async fn alice_was_here(b: &Backend, messages: usize) -> Owned {
     let pinned = b.store.pin(&room_id("one"), 3, &user("bob"), AT, 100).await;
     assert_eq!(pinned, Ok(Pinned::Done));
     while b.store.index_news().await.expect("the store is there") > 0 {}
+    for message in ["m1", "unsent"] {
+        let object = ObjectId::parse(&format!("{:032x}", message.len())).expect("a valid id");
+        let upload = Attachment {
+            id: AttachmentId::parse(object.as_str()).expect("a valid id"),
+            object: object.clone(),
+            room: room_id("one"),
+            user: user("alice"),
+            message: MessageId::parse(message).expect("a valid id"),
+            name: format!("{MARKER}.png"),
+            mime: "image/png".into(),
+            bytes: 1,
+            sha256: [1; 32],
+            at: AT,
+        };
+        let minute = Duration::from_secs(60);
+        let bounds = Bounds { per_user_bytes: 0, per_message: 1, unreferenced: minute };
+        b.store.begin_upload(&object, &user("alice"), minute).await.expect("the store is there");
+        assert_eq!(b.store.keep_upload(&upload, bounds).await, Ok(Kept::New));
+    }
+    // Whoever has a password may have come from elsewhere as well, some day.
+    b.raw.execute(&format!("INSERT INTO oidc_people VALUES ('https://id.example', '{MARKER}', 'alice')")).await;
+    let mut tables = b.raw.tables().await;
+    // SQLite's own, and its full-text index: both are looked through as well.
+    tables.retain(|table| !table.starts_with("sqlite_") && !table.starts_with("search_"));
+    tables.sort();
+    let mut known = [&WITH_TEXTS[..], &WITHOUT_TEXTS].concat();
+    known.retain(|table| *table != "room_heads" || tables.iter().any(|there| there == table));
+    known.sort_unstable();
+    assert_eq!(tables, known);
     let found = b.raw.with(MARKER).await;
-    for table in ["entries", "revisions", "search", "logins", "reports", "users"] {
-        assert!(found.iter().any(|place| place.contains(table)), "{table} has it: {found:?}");
+    for table in WITH_TEXTS {
+        assert!(found.iter().any(|place| place.starts_with(&format!("{table}: "))), "{table} has it: {found:?}");
     }
     room
 }
@@ -292,7 +361,11 @@ async fn an_export_reads_everything_of_ones_own_and_nothing_else(b: Backend) {
     assert_eq!((first.target, &*first.emoji), (1, &*format!("{MARKER}1")));
     let rest = b.store.own_reactions(&alice, (first.place, &first.emoji), 10).await.expect("the store is there");
     assert_eq!(rest.iter().map(|own| (own.target, &*own.emoji)).collect::<Vec<_>>(), [(2, "👍")]);
-    assert_eq!(b.store.own_logins(&alice).await, Ok(vec![4_000_000_000_000; 2]));
+    let uploads = b.store.attachments_of(&alice, None, 10).await.expect("the store is there");
+    assert_eq!(uploads.iter().map(|own| own.message.as_str()).collect::<Vec<_>>(), ["m1", "unsent"]);
+    let subject = b.store.oidc_subject(&alice).await.expect("the store is there");
+    assert_eq!(subject.map(|own| own.subject), Some(MARKER.to_owned()));
+    assert_eq!(b.store.oidc_subject(&user("bob")).await, Ok(None));
     let reports = b.store.own_reports(&alice, 0, 10).await.expect("the store is there");
     assert_eq!(reports.iter().map(|own| own.seq).collect::<Vec<_>>(), [1]);
 }

@@ -54,6 +54,16 @@ impl Api {
         self.call(Method::DELETE, path, None, &[]).await
     }
 
+    /// Uploads a file; `path` with its query.
+    pub async fn upload(&self, path: &str, bytes: impl Into<reqwest::Body>) -> Answer {
+        let request = self.client.post(format!("{}/api/v1/{path}", self.base)).body(bytes);
+        let request = match &self.token {
+            Some(token) => request.bearer_auth(token),
+            None => request,
+        };
+        Answer::read(within("an answer to an upload", request.send()).await.expect("an answer")).await
+    }
+
     /// Any call. `path` is under `/api/v1/`, or starts with `/` for anything else. A problem is checked for its form.
     pub async fn call(&self, method: Method, path: &str, body: Option<Value>, headers: &[(&str, &str)]) -> Answer {
         let url =
