@@ -38,10 +38,22 @@ pub enum What {
     PersonErased,
     ServerBanned,
     ServerBanLifted,
-    /// A session or token of somebody else's.
-    CredentialRevoked,
-    /// Any other act of an administrator; `detail` says which.
-    Administered,
+    /// Sessions and tokens of somebody else's.
+    CredentialsRevoked,
+    /// Sessions of somebody else's were closed; they may come back.
+    Disconnected,
+    /// `detail` of these: the token's id, and its scopes.
+    TokenMade,
+    TokenRevoked,
+    /// `detail` of these: the webhook's id, and what was changed.
+    WebhookMade,
+    WebhookChanged,
+    WebhookDeleted,
+    /// `detail` of these: the webhook's id, and the dead letter's.
+    DeadLetterRetried,
+    DeadLetterDropped,
+    MessagePinned,
+    MessageUnpinned,
 }
 
 impl What {
@@ -61,8 +73,17 @@ impl What {
             Self::PersonErased => "person.erased",
             Self::ServerBanned => "server.banned",
             Self::ServerBanLifted => "server.unbanned",
-            Self::CredentialRevoked => "credential.revoked",
-            Self::Administered => "administered",
+            Self::CredentialsRevoked => "credentials.revoked",
+            Self::Disconnected => "person.disconnected",
+            Self::TokenMade => "token.made",
+            Self::TokenRevoked => "token.revoked",
+            Self::WebhookMade => "webhook.made",
+            Self::WebhookChanged => "webhook.changed",
+            Self::WebhookDeleted => "webhook.deleted",
+            Self::DeadLetterRetried => "webhook.dead_retried",
+            Self::DeadLetterDropped => "webhook.dead_dropped",
+            Self::MessagePinned => "message.pinned",
+            Self::MessageUnpinned => "message.unpinned",
         }
     }
 }
@@ -96,6 +117,12 @@ pub fn changes(patch: &RoomPatch) -> String {
     }
     if let Some(archived) = patch.archived {
         changed.push(format!("archived={archived}"));
+    }
+    if let Some(seconds) = patch.ttl_s {
+        changed.push(format!("ttl_s={seconds}"));
+    }
+    if let Some(kept) = patch.edit_history {
+        changed.push(format!("edit_history={kept}"));
     }
     changed.join(" ")
 }

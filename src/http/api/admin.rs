@@ -3,8 +3,10 @@
 use actix_web::web::Data;
 use actix_web::{HttpRequest, HttpResponse};
 
+use super::audit::deed;
 use super::credentials::SignedIn;
 use super::{Api, user_of};
+use crate::domain::audit::{Deed, What};
 use crate::domain::revoked::{Ending, Revoked};
 use crate::http::problem::Answer;
 use crate::http::query::Fields;
@@ -20,7 +22,8 @@ pub async fn disconnect(api: Data<Api>, who: SignedIn, request: HttpRequest, fie
     if api.store().user(&user).await?.is_none() {
         return Err(Refusal::not_found("user: there is no such user").into());
     }
-    // Here a line of the audit log belongs: who disconnected whom, with `revoke`.
+    let what = if revoke { What::CredentialsRevoked } else { What::Disconnected };
+    let deed = Deed { whom: Some(user.clone()), ..deed(&who.caller, what) };
     if revoke {
         for hash in api.store().end_all(&user, Keep::Nothing).await? {
             api.revoked(Revoked::Login(hash));
@@ -28,5 +31,6 @@ pub async fn disconnect(api: Data<Api>, who: SignedIn, request: HttpRequest, fie
     }
     let ending = if revoke { Ending::Revoked } else { Ending::SignIn };
     api.end_sessions(Revoked::User { user, but: None, ending }).await?;
+    api.audit(None, &deed).await?;
     Ok(HttpResponse::NoContent().finish())
 }

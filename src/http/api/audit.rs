@@ -52,9 +52,8 @@ pub fn deed(caller: &Caller, what: What) -> Deed {
 }
 
 impl Api {
-    /// Writes down what was done, before it is answered. For what has no transaction of its own that does so: changes of
-    /// open rooms, erasure, bans from the server and reports have.
-    #[allow(dead_code, reason = "for acts that no part of the store writes down by itself")]
+    /// Writes down what was done, before it is answered: who was told that it is done finds it here. For what has no
+    /// transaction of its own that does so; changes of open rooms, erasure, bans from the server and reports have.
     pub(super) async fn audit(&self, room: Option<&RoomId>, deed: &Deed) -> Result<(), Problem> {
         Ok(self.store().audit(room, deed).await?)
     }

@@ -9,12 +9,14 @@ use actix_web::{HttpRequest, HttpResponse};
 use serde::Serialize;
 use utoipa::ToSchema;
 
+use super::audit::deed;
 use super::credentials::SignedIn;
 use super::paging::{cursor, limit, list};
 use super::rooms::Shown;
 use super::{Api, now_ms, room_of};
 use crate::auth::{invitation_hash, invitation_token};
 use crate::domain::acts::Act;
+use crate::domain::audit::{Deed, What};
 use crate::domain::command::{Command, Proof, Reply};
 use crate::entry::rfc3339;
 use crate::http::problem::Answer;
@@ -63,6 +65,7 @@ pub async fn invite(api: Data<Api>, who: SignedIn, request: HttpRequest, fields:
     let lasts_s = fields.integer("expires_in_s", LASTS_S)?.unwrap_or(LASTS_DEFAULT_S);
     let uses_left = fields.integer("uses", USES)?.and_then(|uses| u32::try_from(uses).ok());
     let made_by = who.caller.user.clone();
+    let deed = deed(&who.caller, What::InvitationMade);
     api.permit(&room, who.caller, Act::Invite).await?;
     let now = now_ms();
     let (token, hash) = invitation_token().map_err(Refusal::from)?;
@@ -70,7 +73,10 @@ pub async fn invite(api: Data<Api>, who: SignedIn, request: HttpRequest, fields:
     let id = format!("{:016x}", rand::random::<u64>());
     let invitation = ports::Invitation { id, made_by, made_at: now, expires_at, uses_left };
     match api.store().invite(&room, &invitation, &hash, LIVE).await? {
-        Invited::New => {}
+        Invited::New => {
+            let detail = Some(invitation.id.clone());
+            api.audit(Some(&room), &Deed { detail, ..deed }).await?;
+        }
         Invited::NoSuchRoom => return Err(Refusal::no_such_room().into()),
         Invited::TooMany => {
             let rule = format!("a room has at most {LIVE} invitations at a time; revoke one first");
@@ -92,8 +98,10 @@ pub async fn invitations(api: Data<Api>, who: SignedIn, request: HttpRequest, qu
 /// Idempotent.
 pub async fn revoke(api: Data<Api>, who: SignedIn, request: HttpRequest) -> Answer {
     let (room, id) = (room_of(&request)?, query::path(&request, "invitation", id)?);
+    let deed = Deed { detail: Some(id.clone()), ..deed(&who.caller, What::InvitationRevoked) };
     api.permit(&room, who.caller, Act::Invite).await?;
     api.store().revoke_invitation(&room, &id).await?;
+    api.audit(Some(&room), &deed).await?;
     Ok(HttpResponse::NoContent().finish())
 }
 

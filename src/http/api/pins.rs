@@ -5,10 +5,12 @@ use actix_web::{HttpRequest, HttpResponse};
 use serde::Serialize;
 use utoipa::ToSchema;
 
+use super::audit::deed;
 use super::credentials::SignedIn;
 use super::paging::{cursor, limit, list};
 use super::{Api, now_ms, room_of, seq_of};
 use crate::domain::acts::Act;
+use crate::domain::audit::{Deed, What};
 use crate::entry::{Entry, rfc3339};
 use crate::http::problem::Answer;
 use crate::http::query::Query;
@@ -33,9 +35,13 @@ pub struct Pinned {
 pub async fn pin(api: Data<Api>, who: SignedIn, request: HttpRequest) -> Answer {
     let (room, seq) = (room_of(&request)?, seq_of(&request)?);
     let user = who.caller.user.clone();
+    let deed = Deed { seq: Some(seq), ..deed(&who.caller, What::MessagePinned) };
     api.permit(&room, who.caller, Act::Pin).await?;
     match api.store().pin(&room, seq, &user, now_ms(), PINS).await? {
-        ports::Pinned::Done => Ok(HttpResponse::NoContent().finish()),
+        ports::Pinned::Done => {
+            api.audit(Some(&room), &deed).await?;
+            Ok(HttpResponse::NoContent().finish())
+        }
         ports::Pinned::NoSuchMessage => Err(Refusal::not_found("seq: names no message of this room").into()),
         ports::Pinned::Deleted => Err(Refusal::conflict("the message is deleted").into()),
         ports::Pinned::TooMany => {
@@ -46,8 +52,10 @@ pub async fn pin(api: Data<Api>, who: SignedIn, request: HttpRequest) -> Answer 
 
 pub async fn unpin(api: Data<Api>, who: SignedIn, request: HttpRequest) -> Answer {
     let (room, seq) = (room_of(&request)?, seq_of(&request)?);
+    let deed = Deed { seq: Some(seq), ..deed(&who.caller, What::MessageUnpinned) };
     api.permit(&room, who.caller, Act::Pin).await?;
     api.store().unpin(&room, seq).await?;
+    api.audit(Some(&room), &deed).await?;
     Ok(HttpResponse::NoContent().finish())
 }
 

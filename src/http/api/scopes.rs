@@ -18,9 +18,11 @@ fn scope(method: &Method, pattern: &str) -> Option<Scope> {
         ("me", None, _) if reads => None,
         ("logout", None, _) => None,
         ("me", Some("rooms"), _) | ("search", _, _) if reads => Some(Scope::Read),
+        // Who moderates reads these, and whoever gives a token away to read along does not mean them.
+        ("rooms", Some(_), Some("audit" | "bans" | "invitations" | "reports" | "webhooks")) => Some(Scope::Rooms),
         ("rooms", _, _) if reads => Some(Scope::Read),
         ("rooms", Some(_), Some("read")) => Some(Scope::Read),
-        ("rooms", Some(_), Some("messages")) => Some(Scope::Write),
+        ("rooms", Some(_), Some("messages" | "attachments")) => Some(Scope::Write),
         ("rooms" | "direct" | "invitations", _, _) => Some(Scope::Rooms),
         _ => Some(Scope::Account),
     }

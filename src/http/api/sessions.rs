@@ -6,9 +6,11 @@ use serde::Serialize;
 use utoipa::ToSchema;
 
 use super::Api;
+use super::audit::deed;
 use super::credentials::SignedIn;
 use super::paging::{cursor, limit, list};
 use crate::auth::USER_TOKENS;
+use crate::domain::audit::{Deed, What};
 use crate::domain::revoked::Revoked;
 use crate::domain::scopes::{Grant, Scope, Scopes};
 use crate::entry::rfc3339;
@@ -127,6 +129,9 @@ async fn end_one(api: &Api, who: &SignedIn, kind: Kind, id: CredentialId) -> Ans
         return Err(Refusal::not_found("id: none of yours, or it has ended already").into());
     };
     api.revoked(Revoked::Login(hash));
+    if kind == Kind::Token {
+        api.audit(None, &Deed { detail: Some(id.to_string()), ..deed(&who.caller, What::TokenRevoked) }).await?;
+    }
     Ok(HttpResponse::NoContent().finish())
 }
 
@@ -161,8 +166,11 @@ pub async fn make_token(api: Data<Api>, who: SignedIn, fields: Fields) -> Answer
         let full = format!("a user has at most {USER_TOKENS} access tokens; end one first");
         return Err(Refusal::conflict(full).into());
     };
+    let id = CredentialId::of(&made.hash).to_string();
+    let detail = Some(format!("{id} {}", grant.scopes.names().join(" ")));
+    api.audit(grant.room.as_ref(), &Deed { detail, ..deed(&who.caller, What::TokenMade) }).await?;
     let shown = Token {
-        id: CredentialId::of(&made.hash).to_string(),
+        id,
         name: Some(name),
         scopes: grant.scopes.names(),
         room: grant.room,

@@ -2,7 +2,7 @@
 //!
 //! Invariant: a secret is shown when it is made, and never again.
 
-use std::time::{Duration, SystemTime, UNIX_EPOCH};
+use std::time::Duration;
 
 use actix_web::http::header;
 use actix_web::web::Data;
@@ -15,11 +15,14 @@ use serde::Serialize;
 use url::Url;
 use utoipa::ToSchema;
 
+use super::audit::deed;
 use super::credentials::SignedIn;
 use super::paging::{cursor, limit, list};
 use super::{Api, room_of};
+use crate::actors::hub::unix_ms;
 use crate::config;
 use crate::domain::acts::Act;
+use crate::domain::audit::{Deed, What};
 use crate::entry::{KINDS, rfc3339};
 use crate::http::problem::{Answer, Problem, fault};
 use crate::http::query::{self, Fields, Query};
@@ -172,7 +175,8 @@ pub async fn create(api: Data<Api>, who: SignedIn, request: HttpRequest, fields:
     let room = scope(&api, &who, &request).await?;
     let settings = &api.hub.context().config.webhooks;
     let url = address(&fields.required::<String>("url")?, settings)?;
-    let made_at = SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |since| since.as_millis() as i64);
+    let made_at = unix_ms();
+    let deed = deed(&who.caller, What::WebhookMade);
     let secret = new_secret()?;
     let hook = Webhook {
         id: format!("wh_{:016x}", rand::random::<u64>()),
@@ -187,6 +191,7 @@ pub async fn create(api: Data<Api>, who: SignedIn, request: HttpRequest, fields:
     };
     match api.store().create_webhook(&NewWebhook { hook, secret: secret.clone() }).await? {
         Made::New(mut hook) => {
+            api.audit(hook.room.as_ref(), &Deed { detail: Some(hook.id.clone()), ..deed }).await?;
             let path = match &hook.room {
                 Some(room) => format!("/api/v1/rooms/{room}/webhooks/{}", hook.id),
                 None => format!("/api/v1/admin/webhooks/{}", hook.id),
@@ -234,8 +239,22 @@ pub async fn patch(api: Data<Api>, who: SignedIn, request: HttpRequest, fields: 
         active: fields.optional("active")?,
         secret: secret.clone().map(|secret| (secret, OLD_SECRET)),
     };
+    let changed: Vec<&str> = [
+        (patch.url.is_some(), "url"),
+        (patch.kinds.is_some(), "kinds"),
+        (patch.active == Some(true), "on"),
+        (patch.active == Some(false), "off"),
+        (patch.secret.is_some(), "secret"),
+    ]
+    .into_iter()
+    .filter_map(|(is_so, name)| is_so.then_some(name))
+    .collect();
     match api.store().change_webhook(room.as_ref(), &id, &patch).await? {
-        Changed::Done(hook) => Ok(HttpResponse::Ok().json(Shown::of(hook, secret))),
+        Changed::Done(hook) => {
+            let detail = Some(format!("{id} {}", changed.join(" ")));
+            api.audit(room.as_ref(), &Deed { detail, ..deed(&who.caller, What::WebhookChanged) }).await?;
+            Ok(HttpResponse::Ok().json(Shown::of(hook, secret)))
+        }
         Changed::NoSuchHook => Err(no_such_hook().into()),
         Changed::Taken => Err(Refusal::conflict("url: another webhook here has this address").into()),
     }
@@ -243,9 +262,11 @@ pub async fn patch(api: Data<Api>, who: SignedIn, request: HttpRequest, fields: 
 
 pub async fn delete(api: Data<Api>, who: SignedIn, request: HttpRequest) -> Answer {
     let room = scope(&api, &who, &request).await?;
-    if !api.store().delete_webhook(room.as_ref(), &hook_of(&request)?).await? {
+    let id = hook_of(&request)?;
+    if !api.store().delete_webhook(room.as_ref(), &id).await? {
         return Err(no_such_hook().into());
     }
+    api.audit(room.as_ref(), &Deed { detail: Some(id), ..deed(&who.caller, What::WebhookDeleted) }).await?;
     Ok(HttpResponse::NoContent().finish())
 }
 
@@ -263,6 +284,8 @@ pub async fn retry_dead(api: Data<Api>, who: SignedIn, request: HttpRequest) -> 
     if !api.store().retry_dead_letter(&hook.id, no).await? {
         return Err(Refusal::not_found("dead: there is no such dead letter; it may have been delivered").into());
     }
+    let detail = Some(format!("{} {no}", hook.id));
+    api.audit(room.as_ref(), &Deed { detail, ..deed(&who.caller, What::DeadLetterRetried) }).await?;
     Ok(HttpResponse::Accepted().finish())
 }
 
@@ -272,6 +295,8 @@ pub async fn drop_dead(api: Data<Api>, who: SignedIn, request: HttpRequest) -> A
     if !api.store().drop_dead_letter(&hook.id, no).await? {
         return Err(Refusal::not_found("dead: there is no such dead letter").into());
     }
+    let detail = Some(format!("{} {no}", hook.id));
+    api.audit(room.as_ref(), &Deed { detail, ..deed(&who.caller, What::DeadLetterDropped) }).await?;
     Ok(HttpResponse::NoContent().finish())
 }
 

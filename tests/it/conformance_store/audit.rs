@@ -75,7 +75,7 @@ async fn every_privileged_change_is_written_down_with_it(b: Backend) {
 }
 
 fn line(n: i64) -> Deed {
-    let what = What::Administered;
+    let what = What::Disconnected;
     Deed { at: AT + n, by: user("root"), from: None, what, whom: None, seq: None, detail: Some(n.to_string()) }
 }
 
