@@ -4,6 +4,7 @@
 //! [`Invalid`] that names the key, the value (secrets masked) and what is allowed. `config/default.toml` documents every
 //! key and holds exactly the defaults (a test compares them).
 
+mod encryption;
 mod layers;
 mod oidc;
 mod outgoing;
@@ -16,6 +17,7 @@ use std::path::Path;
 
 use serde::{Deserialize, Serialize};
 
+pub use encryption::{EncryptedRooms, Encryption, NamedKey};
 pub use layers::Invalid;
 pub use oidc::{Oidc, UserClaim};
 pub use outgoing::{BeforeSend, HookUrl, Hooks, Webhooks, WhenAway};
@@ -34,6 +36,7 @@ pub struct Config {
     pub cluster: Cluster,
     pub auth: Auth,
     pub attachments: Attachments,
+    pub encryption: Encryption,
     pub limits: Limits,
     pub search: Search,
     pub log: Log,

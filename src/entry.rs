@@ -484,6 +484,9 @@ pub struct Room {
     /// [`Expiry::before`]; nobody else's business.
     #[serde(skip)]
     pub expired_before: Millis,
+    /// Whether its texts are encrypted in the store, and so not searched; nobody's business but the server's.
+    #[serde(skip)]
+    pub encrypted: bool,
 }
 
 /// Which messages of a room have disappeared. A message that has once expired stays so, whatever becomes of `ttl_s`.
@@ -523,6 +526,7 @@ impl Room {
             edit_history: false,
             head: 0,
             expired_before: 0,
+            encrypted: false,
         }
     }
 

@@ -10,6 +10,7 @@ use clap::{Parser, Subcommand};
 use roundtable::auth::keys::Keys;
 use roundtable::config::Config;
 use roundtable::http::tls::Certificate;
+use roundtable::ports::EncryptionLeft;
 use roundtable::{startup, telemetry};
 
 #[global_allocator]
@@ -35,6 +36,9 @@ enum Command {
     Serve,
     /// Bring the store's schema to this release's version, and end
     Migrate,
+    /// Encrypt what is left in the clear of rooms that are to be encrypted, bring all rooms' keys under the active one, and
+    /// end; a running server does the same in the background
+    Rekey,
     /// Read and check the settings, and end
     CheckConfig,
 }
@@ -65,6 +69,7 @@ fn main() -> ExitCode {
             ExitCode::SUCCESS
         }
         Some(Command::Migrate) => migrate(&config),
+        Some(Command::Rekey) => rekey(&config),
         Some(Command::Serve) | None => serve(config),
     }
 }
@@ -90,6 +95,19 @@ fn migrate(config: &Config) -> ExitCode {
         }
         Ok(())
     }))
+}
+
+fn rekey(config: &Config) -> ExitCode {
+    telemetry::init(&config.log);
+    let say = |left: EncryptionLeft| {
+        if left.is_nothing() {
+            println!("nothing is left: every room that is to be encrypted is, and every key is under the active one");
+        } else {
+            let EncryptionLeft { rooms, entries, keys } = left;
+            println!("left: {rooms} rooms without a key, {entries} entries in the clear, {keys} keys under another");
+        }
+    };
+    done(actix_rt::System::new().block_on(startup::rekey(config, say)))
 }
 
 fn done(result: Result<(), startup::StartError>) -> ExitCode {

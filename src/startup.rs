@@ -43,11 +43,12 @@ use crate::ids::NodeId;
 use crate::infra::loopback::LoopbackBus;
 use crate::infra::postgres::{PostgresOptions, PostgresStore};
 use crate::infra::redis::RedisBus;
+use crate::infra::sealed::KeyRing;
 use crate::infra::sqlite::SqliteStore;
-use crate::jobs::{self, Jobs, cut_off, erasure, webhooks};
+use crate::jobs::{self, Jobs, cut_off, encryption, erasure, webhooks};
 use crate::metrics::Metrics;
 use crate::outgoing::before_send::BeforeSend;
-use crate::ports::{ClusterBus, MessageStore, News, NodeState, StoreError};
+use crate::ports::{ClusterBus, EncryptionLeft, MessageStore, News, NodeState, StoreError};
 use crate::telemetry;
 
 /// How often a store that is away at the start is tried.
@@ -81,12 +82,17 @@ pub enum StartError {
 /// # Errors
 /// Where the file can't be opened or the address makes no sense.
 pub fn store(config: &Config) -> Result<Arc<dyn MessageStore>, StartError> {
+    let ring = KeyRing::new(&config.encryption).map_err(StartError::Setting)?;
     match &config.store.url {
-        StoreUrl::Sqlite(path) => Ok(Arc::new(SqliteStore::open(Path::new(path)).map_err(StartError::Store)?)),
+        StoreUrl::Sqlite(path) => {
+            let store = SqliteStore::open(Path::new(path)).map_err(StartError::Store)?;
+            Ok(Arc::new(store.encrypting(ring)))
+        }
         StoreUrl::Postgres(url) => {
             let options =
                 PostgresOptions { connections: config.store.connections as u32, ..PostgresOptions::default() };
-            Ok(Arc::new(PostgresStore::connect(url.expose(), options).map_err(StartError::Store)?))
+            let store = PostgresStore::connect(url.expose(), options).map_err(StartError::Store)?;
+            Ok(Arc::new(store.encrypting(ring)))
         }
     }
 }
@@ -153,7 +159,7 @@ pub async fn run(config: Config) -> Result<(), StartError> {
     actix_rt::spawn(admin_server);
 
     let mut stop = Stop { drain_asked, signalled: signals() };
-    if migrate_until_done(&store, &mut stop).await {
+    if ready_the_store(&store, &mut stop).await? {
         let auth = Authenticator::new(&config.auth, store.clone()).map_err(|e| StartError::Setting(e.to_string()))?;
         let auth = Arc::new(auth);
         core.tend_credentials(&auth, in_cluster);
@@ -202,16 +208,48 @@ pub async fn run(config: Config) -> Result<(), StartError> {
     Ok(())
 }
 
-/// Runs the migrations; tries again while the store is away. False: asked to stop before it was done.
-async fn migrate_until_done(store: &Arc<dyn MessageStore>, stop: &mut Stop) -> bool {
+/// Does what is left to do for encrypted rooms, which a running node does by itself, and says how far it is.
+///
+/// # Errors
+/// Where the store can't be reached, or a key is missing.
+pub async fn rekey(config: &Config, mut say: impl FnMut(EncryptionLeft)) -> Result<(), StartError> {
+    let store = store(config)?;
+    store.migrate().await.map_err(StartError::Store)?;
+    store.check_keys().await.map_err(StartError::Store)?;
+    let mut said: Option<Instant> = None;
+    loop {
+        if said.is_none_or(|said| said.elapsed() >= Duration::from_secs(1)) {
+            said = Some(Instant::now());
+            say(store.encryption_left().await.map_err(StartError::Store)?);
+        }
+        if !store.encrypt_some(encryption::ENTRIES).await.map_err(StartError::Store)? {
+            say(store.encryption_left().await.map_err(StartError::Store)?);
+            return Ok(());
+        }
+    }
+}
+
+/// Runs the migrations and looks whether encrypted rooms can be read; tries again while the store is away. False: asked to
+/// stop before it was done.
+///
+/// # Errors
+/// Where a key is missing.
+async fn ready_the_store(store: &Arc<dyn MessageStore>, stop: &mut Stop) -> Result<bool, StartError> {
     let mut said = false;
     loop {
-        match store.migrate().await {
-            Ok(done) => {
+        let migrated = async {
+            let done = store.migrate().await?;
+            Ok::<_, StoreError>((done, store.check_keys().await))
+        };
+        match migrated.await {
+            Ok((_, Err(StoreError::Fault(what)))) => return Err(StartError::Setting(what)),
+            Ok((done, checked)) => {
                 if !done.is_empty() {
                     tracing::info!(migrations = ?done, "store.migrated");
                 }
-                return true;
+                if checked.is_ok() {
+                    return Ok(true);
+                }
             }
             Err(error) => {
                 if !std::mem::replace(&mut said, true) {
@@ -221,7 +259,7 @@ async fn migrate_until_done(store: &Arc<dyn MessageStore>, stop: &mut Stop) -> b
         }
         tokio::select! {
             () = sleep(STORE_AGAIN) => {}
-            () = stop.signalled() => return false,
+            () = stop.signalled() => return Ok(false),
         }
     }
 }
@@ -404,6 +442,7 @@ impl Core {
             jobs::indexer::start(&jobs, &self.metrics);
         }
         jobs.start("erasure", erasure::EVERY, erasure::step);
+        jobs.start("encryption", encryption::EVERY, encryption::step);
         let router = self.router.clone();
         let tell = move |revoked| router.do_send(RevokedHere { revoked, at: std::time::Instant::now() });
         cut_off::start(self.store.clone(), tell, jobs.stopping());

@@ -7,9 +7,9 @@ use super::layers::Invalid;
 use super::{Config, StoreUrl};
 
 pub(super) fn check(config: &Config) -> Result<(), Invalid> {
-    let Config { server, admin, store, cluster, auth, attachments, limits, log, hooks: _, search: _, webhooks: _ } =
-        config;
+    let Config { server, admin, store, cluster, auth, attachments, encryption, limits, log, .. } = config;
     outgoing(config)?;
+    encryption.ring()?;
     range("server.shutdown_s", server.shutdown_s, 1, 3_600)?;
     range("server.workers", server.workers as u64, 0, 1_024)?;
     if server.bind == admin.bind && server.bind.port() != 0 {

@@ -10,13 +10,14 @@ use figment::providers::Serialized;
 use super::layers::Invalid;
 
 /// Every setting that may be read from a file named by the key with `_file` behind it; none of them is ever shown whole.
-pub(super) const SECRETS: [&str; 6] = [
+pub(super) const SECRETS: [&str; 7] = [
     "store.url",
     "cluster.redis_url",
     "auth.jwt.secret",
     "auth.oidc.client_secret",
     "attachments.secret",
     "hooks.before_send.secret",
+    "encryption.keys",
 ];
 /// Longest one read.
 const LONGEST: u64 = 64 * 1024;

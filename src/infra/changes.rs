@@ -48,6 +48,8 @@ pub struct Person {
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Target {
     pub author: UserId,
+    /// The author's own id for it.
+    pub id: MessageId,
     /// `None`: deleted.
     pub text: Option<String>,
     /// What its thread began with; `None`: no reply.
@@ -138,6 +140,9 @@ pub struct NewEntry {
 /// A message's new present text.
 #[derive(Debug)]
 pub struct NewText {
+    /// Of the message.
+    pub author: UserId,
+    pub id: MessageId,
     pub text: String,
     pub mentions: Mentions,
     pub at: Millis,
@@ -283,7 +288,14 @@ impl Planner {
                     Some((_, None)) => return Outcome::NoSuchTarget,
                     Some((seq, Some(target))) => Some(target.root.unwrap_or(seq)),
                 };
-                let target = Target { author: user.clone(), text: Some(text.clone()), root, at, edited_at: None };
+                let target = Target {
+                    author: user.clone(),
+                    id: id.clone(),
+                    text: Some(text.clone()),
+                    root,
+                    at,
+                    edited_at: None,
+                };
                 let body = Body::Message(Message { id, text: Some(text), reply_to, data, edited_at: None, mentions });
                 self.plan.count += 1;
                 let seq = self.log(user, at, body);
@@ -343,14 +355,14 @@ impl Planner {
     }
 
     fn edit(&mut self, user: UserId, at: Millis, target: Seq, (text, mentions): (String, Mentions)) -> Outcome {
-        let replaced = match self.messages.get_mut(&target) {
+        let (old, set_at, id) = match self.messages.get_mut(&target) {
             None => return Outcome::NoSuchTarget,
             Some(message) if message.author != user => return Outcome::NotYours,
             Some(Target { text: None, .. }) => return Outcome::TargetDeleted,
             Some(Target { text: Some(present), .. }) if *present == text => return Outcome::Unchanged,
             Some(message) => {
                 let set_at = message.edited_at.replace(at).unwrap_or(message.at);
-                (message.text.replace(text.clone()), set_at)
+                (message.text.replace(text.clone()), set_at, message.id.clone())
             }
         };
         match self.new_entry(target) {
@@ -360,13 +372,14 @@ impl Planner {
                 message.mentions = mentions.clone();
             }
             _ => {
-                let new = NewText { text: text.clone(), mentions: mentions.clone(), at };
+                let (author, text) = (user.clone(), text.clone());
+                let new = NewText { author, id, text, mentions: mentions.clone(), at };
                 self.plan.edited.insert(target, new);
             }
         }
         let seq = self.log(user, at, Body::Edit { target, text: Some(text), mentions });
-        if let (true, (Some(text), at)) = (self.plan.room.edit_history, replaced) {
-            self.plan.revisions.push(Replaced { target, replaced_by: seq, at, text });
+        if let (true, Some(text)) = (self.plan.room.edit_history, old) {
+            self.plan.revisions.push(Replaced { target, replaced_by: seq, at: set_at, text });
         }
         Outcome::Appended { seq, at }
     }

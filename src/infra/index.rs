@@ -85,8 +85,8 @@ impl Turns {
     }
 }
 
-/// A room whose log is brought into the index. Rooms whose texts are encrypted at rest are to be left out where this is
-/// read: their entries are passed over, so that no text of theirs is in the index in the clear.
+/// A room whose log is brought into the index. Entries of rooms whose texts are encrypted at rest are passed over, so that no
+/// text of theirs is in the index in the clear.
 #[derive(Clone, Debug)]
 pub struct Indexed {
     pub no: i64,

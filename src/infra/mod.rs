@@ -9,4 +9,5 @@ pub mod loopback;
 pub mod postgres;
 pub mod redis;
 mod rows;
+pub mod sealed;
 pub mod sqlite;

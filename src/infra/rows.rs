@@ -12,6 +12,8 @@ use crate::ports::{Attachment, Bounds, Kept, SecretHash, StoreError};
 /// The columns of an entry, in the stores' types. Which are set depends on the kind.
 #[derive(Debug, Default)]
 pub struct EntryRow {
+    /// The room's number; only of a row that was read.
+    pub room: i64,
     pub seq: i64,
     pub at: Millis,
     pub kind: i16,
@@ -85,6 +87,13 @@ pub fn room_id(text: &str) -> Result<RoomId, StoreError> {
 /// A fault where the stored text is no id.
 pub fn user_id(text: &str) -> Result<UserId, StoreError> {
     UserId::parse(text).map_err(|rule| StoreError::Fault(format!("a stored user id breaks its rule: {rule}")))
+}
+
+/// # Errors
+/// A fault where a message's id is none, or is missing.
+pub fn message_id(seq: Seq, text: Option<&str>) -> Result<MessageId, StoreError> {
+    MessageId::parse(text.unwrap_or_default())
+        .map_err(|rule| StoreError::Fault(format!("the id of message {seq} in the store breaks its rule: {rule}")))
 }
 
 /// What an access token is good for; `None`: it is a login.

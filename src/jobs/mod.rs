@@ -11,6 +11,7 @@ pub mod indexer;
 pub mod credentials;
 
 pub mod cut_off;
+pub mod encryption;
 pub mod erasure;
 
 pub mod webhooks;

@@ -10,6 +10,7 @@ mod attachments;
 mod audit;
 mod bus;
 mod credentials;
+mod encryption;
 mod expiry;
 mod history;
 mod invitations;
@@ -36,6 +37,7 @@ pub use self::credentials::{
     Credential, CredentialId, CredentialStore, Device, Keep, Kind, Login, NEVER, NewCredential, Revocations, RevokedAt,
     SecretHash,
 };
+pub use self::encryption::{EncryptionLeft, EncryptionStore};
 pub use self::expiry::ExpiryStore;
 pub use self::history::{HistoryStore, Thread};
 pub use self::invitations::{Invitation, InvitationStore, Invited};
@@ -171,6 +173,7 @@ pub trait MessageStore:
     AttachmentStore
     + AuditStore
     + CredentialStore
+    + EncryptionStore
     + ExpiryStore
     + HistoryStore
     + InvitationStore

@@ -69,7 +69,7 @@ fn it_says_what_it_is_and_what_it_can() {
     let version = run(&["--version"], &[]);
     assert_eq!(String::from_utf8_lossy(&version.stdout), format!("roundtable {}\n", env!("CARGO_PKG_VERSION")));
     let help = String::from_utf8_lossy(&run(&["--help"], &[]).stdout).into_owned();
-    for word in ["serve", "migrate", "check-config", "--config", "--version"] {
+    for word in ["serve", "migrate", "rekey", "check-config", "--config", "--version"] {
         assert!(help.contains(word), "{word} is missing in {help}");
     }
     assert_eq!(run(&["dance"], &[]).status.code(), Some(2));

@@ -6,6 +6,7 @@ mod audit;
 mod changes;
 mod crash;
 mod credentials;
+mod encryption;
 mod expiry;
 mod fencing;
 mod history;
@@ -218,6 +219,13 @@ impl Raw {
             }
         }
         found
+    }
+
+    /// Removes what changes have left behind within the database.
+    async fn tidy(&self) {
+        if let Self::Sqlite { .. } = self {
+            self.execute("VACUUM").await;
+        }
     }
 
     /// Keeps everyone else from writing to any room until the returned sender is dropped.

@@ -14,6 +14,7 @@ mod contract_before_send;
 mod contract_browser;
 mod contract_chat;
 mod contract_credentials;
+mod contract_encryption;
 mod contract_frames;
 mod contract_hello;
 mod contract_hostile;

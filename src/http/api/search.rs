@@ -84,6 +84,10 @@ pub async fn search(api: Data<Api>, who: SignedIn, query: Query) -> Answer {
     let (limit, after) = (limit(&query)? as usize, cursor(&query, Paging::parse)?);
     if let Some(room) = &room {
         api.permit(room, who.caller.clone(), Act::Search).await?;
+        if api.record(room).await?.encrypted {
+            let why = "room: the texts of this room are encrypted in the store, so they can't be searched";
+            return Err(Refusal::bad_request(why).into());
+        }
     }
 
     let timed = Instant::now();

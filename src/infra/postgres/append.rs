@@ -5,17 +5,20 @@
 //! call is wholly in one of the two. A failure of either is reported for the whole call, as unknown: what the other did
 //! is found by repeating.
 
+use std::borrow::Cow;
 use std::collections::HashSet;
 use std::error::Error;
 
 use bytes::{BufMut, BytesMut};
 use tokio_postgres::types::{IsNull, ToSql, Type, to_sql_checked};
 
+use super::encryption::Keys;
 use super::pool::Lease;
 use super::slow;
 use crate::ids::Seq;
 use crate::infra::changes::MessageKey;
 use crate::infra::rows;
+use crate::infra::sealed::{Place, RoomKey, Sealing};
 use crate::ports::{Appended, Change, Outcome, RoomAppend, StoreError};
 
 impl ToSql for MessageKey {
@@ -35,16 +38,18 @@ impl ToSql for MessageKey {
 const FENCED: i64 = -2;
 const AHEAD: i64 = -1;
 
-pub async fn append(lease: &mut Lease, batch: Vec<RoomAppend>) -> Result<Vec<Appended>, StoreError> {
+pub async fn append(lease: &mut Lease, sealing: &Sealing, batch: Vec<RoomAppend>) -> Result<Vec<Appended>, StoreError> {
     #[cfg(feature = "seeded-bugs")]
     let batch = with_present_epochs(lease, batch).await?;
+    let rooms: Vec<(i64, i64)> = batch.iter().map(|room| (room.no.0, rows::seq_in(room.epoch.0))).collect();
+    let keys = Keys::to_append(lease, sealing, &rooms).await?;
     let (mut plain, mut other): (Vec<_>, Vec<_>) =
         batch.into_iter().enumerate().partition(|(_, room)| only_messages(room));
     let mut done: Vec<(usize, Appended)> = Vec::with_capacity(plain.len() + other.len());
     if !plain.is_empty() {
         // The order in which everybody locks rooms.
         plain.sort_unstable_by_key(|(_, room)| room.no);
-        let results = append_messages(lease, &plain).await?;
+        let results = append_messages(lease, &keys, &plain).await?;
         let mut ahead = Vec::new();
         for (place, result) in plain.drain(..).zip(results) {
             match result {
@@ -56,7 +61,7 @@ pub async fn append(lease: &mut Lease, batch: Vec<RoomAppend>) -> Result<Vec<App
     }
     if !other.is_empty() {
         let (places, rooms): (Vec<usize>, Vec<RoomAppend>) = other.into_iter().unzip();
-        done.extend(places.into_iter().zip(slow::append(lease, rooms).await?));
+        done.extend(places.into_iter().zip(slow::append(lease, &keys, rooms).await?));
     }
     done.sort_unstable_by_key(|(place, _)| *place);
     Ok(done.into_iter().map(|(_, result)| result).collect())
@@ -89,12 +94,13 @@ fn only_messages(room: &RoomAppend) -> bool {
 /// `None` for a room that replies to what this batch might just be making.
 async fn append_messages(
     lease: &mut Lease,
+    keys: &Keys,
     batch: &[(usize, RoomAppend)],
 ) -> Result<Vec<Option<Appended>>, StoreError> {
     let items: usize = batch.iter().map(|(_, room)| room.items.len()).sum();
     let mut columns = Columns::with_capacity(items);
     for (index, (_, room)) in batch.iter().enumerate() {
-        columns.push(index, room);
+        columns.push(index, room, keys.get(room.no.0))?;
     }
     let rooms: Vec<i64> = batch.iter().map(|(_, room)| room.no.0).collect();
     let epochs: Vec<i64> = batch.iter().map(|(_, room)| rows::seq_in(room.epoch.0)).collect();
@@ -183,8 +189,8 @@ struct Columns<'a> {
     known_only: Vec<bool>,
     user: Vec<&'a str>,
     id: Vec<&'a str>,
-    text: Vec<&'a str>,
-    data: Vec<Option<&'a str>>,
+    text: Vec<Cow<'a, str>>,
+    data: Vec<Option<Cow<'a, str>>>,
     mentions: Vec<Option<String>>,
 }
 
@@ -206,7 +212,7 @@ impl<'a> Columns<'a> {
     }
 
     /// `index`: of the room in the batch, from 0.
-    fn push(&mut self, index: usize, room: &'a RoomAppend) {
+    fn push(&mut self, index: usize, room: &'a RoomAppend, key: Option<&RoomKey>) -> Result<(), StoreError> {
         for (n, item) in room.items.iter().enumerate() {
             let Change::Message { id, text, reply_to, data, mentions, only_if_known } = &item.change else { continue };
             self.room.push(place(index + 1));
@@ -217,9 +223,16 @@ impl<'a> Columns<'a> {
             self.known_only.push(*only_if_known);
             self.user.push(item.user.as_str());
             self.id.push(id.as_str());
-            self.text.push(text);
-            self.data.push(data.as_ref().map(crate::entry::Data::as_str));
+            let (user, of) = (item.user.as_str(), id.as_str());
+            let seal = |place, text: &'a str| match key {
+                Some(key) => key.seal(room.no.0, place, text).map(Cow::Owned),
+                None => Ok(Cow::Borrowed(text)),
+            };
+            self.text.push(seal(Place::Text { user, id: of }, text)?);
+            let data = data.as_ref().map(|data| seal(Place::Data { user, id: of }, data.as_str()));
+            self.data.push(data.transpose()?);
             self.mentions.push(rows::mentions_in(mentions));
         }
+        Ok(())
     }
 }

@@ -56,6 +56,6 @@ impl HistoryStore for PostgresStore {
         limit: u32,
         max_bytes: usize,
     ) -> Result<Option<Thread>, StoreError> {
-        logs::thread(&mut self.lease().await?, room, message, after, limit, max_bytes).await
+        logs::thread(&mut self.lease().await?, &self.sealing, room, message, after, limit, max_bytes).await
     }
 }

@@ -41,11 +41,12 @@ const KINDS: &str = "SELECT r.no, r.kind, (
     )
     FROM rooms r WHERE r.no = ANY ($1)";
 
+/// A room that is encrypted has none: what the index had of a message is removed then.
 const TEXTS: &str = "SELECT e.room_no, e.seq, e.user_id, e.at, e.text, s.id
     FROM unnest($1::bigint[], $2::bigint[]) AS n (room_no, seq)
     JOIN entries e ON e.room_no = n.room_no AND e.seq = n.seq
     LEFT JOIN search s ON s.room_no = n.room_no AND s.seq = n.seq
-    WHERE e.kind = 0 AND e.text IS NOT NULL
+    WHERE e.kind = 0 AND e.text IS NOT NULL AND NOT EXISTS (SELECT FROM room_keys k WHERE k.room_no = e.room_no)
     ORDER BY e.at, e.room_no, e.seq";
 
 const IDS: &str = "SELECT nextval('search_id_seq') FROM generate_series(1, $1::bigint)";

@@ -9,6 +9,7 @@ mod append;
 mod attachments;
 mod audit;
 mod credentials;
+mod encryption;
 mod expiry;
 mod history;
 mod index;
@@ -39,6 +40,7 @@ use self::purge::Purge;
 use crate::entry::{Role, Room};
 use crate::ids::{RoomId, Seq, UserId};
 use crate::infra::index::{News, Turns, rooms_of};
+use crate::infra::sealed::{KeyRing, Sealing};
 use crate::ports::{Appended, Created, MessageStore, MyRoom, OpenedRoom, Page, Range, RoomAppend, StoreError, User};
 
 /// Key of the advisory lock under which migrations run: "roundtbl" in ASCII.
@@ -90,6 +92,7 @@ pub struct PostgresStore {
     config: Config,
     options: PostgresOptions,
     thread: StoreThread,
+    sealing: Sealing,
 }
 
 impl PostgresStore {
@@ -133,7 +136,15 @@ impl PostgresStore {
             config,
             options,
             thread,
+            sealing: Sealing::default(),
         })
+    }
+
+    /// With the keys of encrypted rooms' keys.
+    #[must_use]
+    pub fn encrypting(mut self, ring: Option<KeyRing>) -> Self {
+        self.sealing = Sealing::new(ring);
+        self
     }
 
     async fn append_lease(&self) -> Result<Lease, StoreError> {
@@ -170,13 +181,13 @@ impl MessageStore for PostgresStore {
     }
 
     async fn open_room(&self, room: &RoomId, recent: u32) -> Result<Option<OpenedRoom>, StoreError> {
-        logs::open_room(&mut self.lease().await?, room, recent).await
+        logs::open_room(&mut self.lease().await?, &self.sealing, room, recent).await
     }
 
     async fn append(&self, batch: Vec<RoomAppend>) -> Result<Vec<Appended>, StoreError> {
         let deletes = batch.iter().any(RoomAppend::deletes);
         let rooms = rooms_of(&batch);
-        let done = append::append(&mut self.append_lease().await?, batch).await?;
+        let done = append::append(&mut self.append_lease().await?, &self.sealing, batch).await?;
         self.news.note(&rooms, &done);
         if deletes {
             self.purge.start(self.thread.handle());
@@ -185,7 +196,7 @@ impl MessageStore for PostgresStore {
     }
 
     async fn page(&self, room: &RoomId, range: Range, limit: u32, max_bytes: usize) -> Result<Page, StoreError> {
-        logs::page(&mut self.lease().await?, room, range, limit, max_bytes).await
+        logs::page(&mut self.lease().await?, &self.sealing, room, range, limit, max_bytes).await
     }
 
     async fn create_room(&self, room: &Room, owner: &UserId, other: Option<&UserId>) -> Result<Created, StoreError> {

@@ -6,23 +6,41 @@ use tokio_postgres::types::ToSql;
 
 use super::PostgresStore;
 use super::audit::{self, Line};
+use super::encryption::{Keys, held, sealed_of};
+use super::pool::{Lease, Step};
 use crate::domain::audit::Deed;
 use crate::ids::{Millis, RoomId, Seq, UserId};
 use crate::infra::rows;
+use crate::infra::sealed::{Place, Sealing, opened};
 use crate::ports::{Closed, ModerationStore, Report, ReportQuery, Reported, StoreError};
 
 /// What [`report_of_row`] reads.
 const REPORT: &str = "p.no, r.id, p.seq, p.reporter, p.at, p.reason, e.user_id, e.text, p.closed_at, p.closed_by,
-    p.action, p.note
+    p.action, p.note, p.room_no, e.message_id
     FROM reports p JOIN rooms r ON r.no = p.room_no LEFT JOIN entries e ON e.room_no = p.room_no AND e.seq = p.seq";
 
-fn report_of_row(row: &Row) -> Result<Report, StoreError> {
+/// Reads reports with their texts.
+async fn reports_of(lease: &mut Lease, sealing: &Sealing, found: &[Row]) -> Result<Vec<Report>, StoreError> {
+    let texts = [5, 7, 11].into_iter().flat_map(|column| found.iter().map(move |row| (row.get(12), row.get(column))));
+    let keys = Keys::to_read(lease, sealing, sealed_of(texts)).await?;
+    found.iter().map(|row| report_of_row(row, &keys)).collect()
+}
+
+fn report_of_row(row: &Row, keys: &Keys) -> Result<Report, StoreError> {
+    let read = |column: usize, place: Place<'_>| {
+        let stored = row.get::<_, Option<String>>(column);
+        stored.map(|stored| opened(|no| keys.need(no), row.get(12), place, stored)).transpose()
+    };
+    let text = Place::Text {
+        user: row.get::<_, Option<&str>>(6).unwrap_or_default(),
+        id: row.get::<_, Option<&str>>(13).unwrap_or_default(),
+    };
     let closed = match (row.get::<_, Option<i64>>(8), row.get::<_, Option<&str>>(9)) {
         (Some(at), Some(by)) => Some(Closed {
             at,
             by: rows::user_id(by)?,
             action: row.get::<_, Option<String>>(10).unwrap_or_default(),
-            note: row.get(11),
+            note: read(11, Place::Note(row.get(0)))?,
         }),
         _ => None,
     };
@@ -32,9 +50,9 @@ fn report_of_row(row: &Row) -> Result<Report, StoreError> {
         seq: rows::seq_out(row.get(2)),
         reporter: rows::user_id(row.get(3))?,
         at: row.get(4),
-        reason: row.get(5),
+        reason: read(5, Place::Reason { seq: row.get(2), reporter: row.get(3) })?,
         author: row.get::<_, Option<&str>>(6).map(rows::user_id).transpose()?,
-        text: row.get(7),
+        text: read(7, text)?,
         closed,
     })
 }
@@ -68,18 +86,28 @@ impl ModerationStore for PostgresStore {
             SELECT EXISTS (SELECT FROM message), (SELECT no FROM known), (SELECT no FROM made)";
         let (seq, most) = (rows::seq_in(seq), i64::from(most));
         let mut lease = self.lease().await?;
+        let held = if self.sealing.is_on() { held(&mut lease, &self.sealing, room).await? } else { None };
+        let reason = match &held {
+            Some((no, key)) => &key.seal(*no, Place::Reason { seq, reporter: reporter.as_str() }, reason)?,
+            None => reason,
+        };
+        let mut reported = Reported::TooMany;
         // Twice: somebody else's insert of the same may have come between the look and ours.
         for _ in 0..2 {
             let row = lease.query_opt(sql, &[&room.as_str(), &seq, &reporter.as_str(), &at, &reason, &most]).await?;
             let Some(row) = row else { break };
-            match (row.get::<_, bool>(0), row.get::<_, Option<i64>>(1), row.get::<_, Option<i64>>(2)) {
-                (false, ..) => return Ok(Reported::NoSuchMessage),
-                (_, Some(no), _) => return Ok(Reported::Known(no)),
-                (.., Some(no)) => return Ok(Reported::New(no)),
-                _ => {}
-            }
+            reported = match (row.get::<_, bool>(0), row.get::<_, Option<i64>>(1), row.get::<_, Option<i64>>(2)) {
+                (false, ..) => Reported::NoSuchMessage,
+                (_, Some(no), _) => Reported::Known(no),
+                (.., Some(no)) => Reported::New(no),
+                _ => continue,
+            };
+            break;
         }
-        Ok(Reported::TooMany)
+        if self.sealing.is_on() {
+            lease.transaction(&[Step::Commit]).await?;
+        }
+        Ok(reported)
     }
 
     async fn reports(&self, query: ReportQuery<'_>) -> Result<Vec<Report>, StoreError> {
@@ -94,13 +122,16 @@ impl ModerationStore for PostgresStore {
         if room.is_some() {
             params.push(&room);
         }
-        self.lease().await?.query(&sql, &params).await?.iter().map(report_of_row).collect()
+        let mut lease = self.lease().await?;
+        let found = lease.query(&sql, &params).await?;
+        reports_of(&mut lease, &self.sealing, &found).await
     }
 
     async fn report_of(&self, room: &RoomId, no: i64) -> Result<Option<Report>, StoreError> {
         let sql = format!("SELECT {REPORT} WHERE r.id = $1 AND NOT r.deleted AND p.no = $2");
-        let found = self.lease().await?.query_opt(&sql, &[&room.as_str(), &no]).await?;
-        found.as_ref().map(report_of_row).transpose()
+        let mut lease = self.lease().await?;
+        let found = lease.query(&sql, &[&room.as_str(), &no]).await?;
+        Ok(reports_of(&mut lease, &self.sealing, &found).await?.pop())
     }
 
     async fn close_report(
@@ -120,6 +151,16 @@ impl ModerationStore for PostgresStore {
             audit::insert("FROM done")
         );
         let line = Line::new(Some(room), deed);
-        Ok(self.lease().await?.execute(&sql, &line.params(&[&no, &action, &note])).await? == 1)
+        let mut lease = self.lease().await?;
+        if !self.sealing.is_on() {
+            return Ok(lease.execute(&sql, &line.params(&[&no, &action, &note])).await? == 1);
+        }
+        let held = held(&mut lease, &self.sealing, room).await?;
+        let seal = |note| held.as_ref().map(|(room, key)| key.seal(*room, Place::Note(no), note));
+        let sealed = note.and_then(seal).transpose()?;
+        let note = sealed.as_deref().or(note);
+        let done = lease.execute(&sql, &line.params(&[&no, &action, &note])).await? == 1;
+        lease.transaction(&[Step::Commit]).await?;
+        Ok(done)
     }
 }

@@ -6,7 +6,8 @@
 use async_trait::async_trait;
 
 use super::PostgresStore;
-use super::logs::{ENTRY, entry_of};
+use super::encryption;
+use super::logs::{ENTRY, row_of};
 use super::pool::Step;
 use crate::ids::{Millis, RoomId, Seq, UserId};
 use crate::infra::rows;
@@ -75,10 +76,12 @@ impl PinStore for PostgresStore {
             WHERE r.id = $1 AND NOT r.deleted AND e.text IS NOT NULL AND e.at > {CUTOFF}
             ORDER BY p.at DESC, p.target DESC LIMIT $2"
         );
-        let found = self.lease().await?.query(&sql, &[&room.as_str(), &i64::from(limit), &rows::now()]).await?;
-        let pin = |row: &tokio_postgres::Row| {
-            Ok(Pin { entry: entry_of(row)?, by: rows::user_id(row.get("pinned_by"))?, at: row.get("pinned_at") })
+        let mut lease = self.lease().await?;
+        let found = lease.query(&sql, &[&room.as_str(), &i64::from(limit), &rows::now()]).await?;
+        let read = encryption::opened(&mut lease, &self.sealing, found.iter().map(row_of).collect()).await?;
+        let pin = |(row, read): (&tokio_postgres::Row, rows::EntryRow)| {
+            Ok(Pin { entry: read.into_entry()?, by: rows::user_id(row.get("pinned_by"))?, at: row.get("pinned_at") })
         };
-        found.iter().map(pin).collect()
+        found.iter().zip(read).map(pin).collect()
     }
 }

@@ -8,12 +8,14 @@ use tokio_postgres::types::ToSql;
 use super::PostgresStore;
 use super::attachments;
 use super::audit::{self, Line};
+use super::encryption::{self, Keys, sealed_of};
 use super::pool::{Lease, Step};
 use crate::domain::audit::{Deed, What};
 use crate::entry::Data;
 use crate::ids::{MessageId, Millis, UserId};
 use crate::infra::erasing::{Progress, ROOMS_A_STEP, Stage};
-use crate::infra::{codes, rows};
+use crate::infra::rows::EntryRow;
+use crate::infra::{codes, rows, sealed};
 use crate::ports::{
     CutOff, Erasing, OwnMessage, OwnReaction, OwnReport, OwnRoom, Place, PrivacyStore, Standing, StoreError,
 };
@@ -282,28 +284,42 @@ impl PrivacyStore for PostgresStore {
                        ORDER BY room_no, seq LIMIT $4
                    ) AS e JOIN rooms r ON r.no = e.room_no ORDER BY e.room_no, e.seq";
         let params: [&(dyn ToSql + Sync); 4] = [&user.as_str(), &after.room_no, &after.seq, &i64::from(limit)];
-        let found = self.lease().await?.query(sql, &params).await?;
-        let own = |row: &tokio_postgres::Row| {
+        let mut lease = self.lease().await?;
+        let found = lease.query(sql, &params).await?;
+        // Of deleted rooms nothing is opened: their keys are gone.
+        let message = |row: &tokio_postgres::Row| {
+            let there = !row.get::<_, bool>(9);
+            EntryRow {
+                room: row.get(0),
+                user: user.as_str().to_owned(),
+                message_id: row.get(4),
+                text: if there { row.get(5) } else { None },
+                data: if there { row.get(6) } else { None },
+                ..EntryRow::default()
+            }
+        };
+        let read = encryption::opened(&mut lease, &self.sealing, found.iter().map(message).collect()).await?;
+        let own = |(row, read): (&tokio_postgres::Row, EntryRow)| {
             let place = Place { room_no: row.get(0), seq: row.get(1) };
             if row.get(9) {
                 return Ok((place, None));
             }
             let broken = |why: &str| StoreError::Fault(format!("message {} is broken in the store: {why}", place.seq));
-            let data = row.get::<_, Option<String>>(6).map(Data::from_compact).transpose();
+            let data = read.data.map(Data::from_compact).transpose();
             let message = OwnMessage {
                 place,
                 room: rows::room_id(row.get(2))?,
                 seq: rows::seq_out(place.seq),
                 at: row.get(3),
                 id: MessageId::parse(row.get::<_, Option<&str>>(4).unwrap_or_default()).map_err(broken)?,
-                text: row.get(5),
+                text: read.text,
                 data: data.map_err(|error| broken(&error.to_string()))?,
                 reply_to: row.get::<_, Option<i64>>(7).map(rows::seq_out),
                 edited_at: row.get(8),
             };
             Ok((place, Some(message)))
         };
-        found.iter().map(own).collect()
+        found.iter().zip(read).map(own).collect()
     }
 
     async fn own_reactions(
@@ -327,13 +343,20 @@ impl PrivacyStore for PostgresStore {
     }
 
     async fn own_reports(&self, user: &UserId, after: i64, limit: u32) -> Result<Vec<OwnReport>, StoreError> {
-        let sql = "SELECT p.no, r.id, p.seq, p.at, p.reason FROM reports p JOIN rooms r ON r.no = p.room_no
+        let sql = "SELECT p.no, r.id, p.seq, p.at, p.reason, p.room_no FROM reports p JOIN rooms r ON r.no = p.room_no
                    WHERE p.reporter = $1 AND p.reason IS NOT NULL AND p.no > $2 AND NOT r.deleted
                    ORDER BY p.no LIMIT $3";
-        let found = self.lease().await?.query(sql, &[&user.as_str(), &after, &i64::from(limit)]).await?;
+        let mut lease = self.lease().await?;
+        let found = lease.query(sql, &[&user.as_str(), &after, &i64::from(limit)]).await?;
+        let texts = found.iter().map(|row| (row.get(5), row.get(4)));
+        let keys = Keys::to_read(&mut lease, &self.sealing, sealed_of(texts)).await?;
         let own = |row: &tokio_postgres::Row| {
             let (no, room, seq) = (row.get(0), rows::room_id(row.get(1))?, rows::seq_out(row.get(2)));
-            Ok(OwnReport { no, room, seq, at: row.get(3), reason: row.get(4) })
+            let written = sealed::Place::Reason { seq: row.get(2), reporter: user.as_str() };
+            let reason = row.get::<_, Option<String>>(4);
+            let reason =
+                reason.map(|reason| sealed::opened(|no| keys.need(no), row.get(5), written, reason)).transpose()?;
+            Ok(OwnReport { no, room, seq, at: row.get(3), reason })
         };
         found.iter().map(own).collect()
     }

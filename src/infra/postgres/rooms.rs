@@ -11,9 +11,9 @@ use crate::ports::{Created, MyRoom, StoreError};
 
 /// The columns that [`room_of`] reads, of `rooms r` and `room_heads h`.
 pub const ROOM: &str = "r.id, r.kind, r.name, r.topic, r.slow_mode_s, r.archived, h.head, r.ttl_s, r.expired_before, \
-                        r.edit_history";
+                        r.edit_history, r.encrypted";
 /// How many columns [`ROOM`] has: the place of the first one behind them.
-pub const ROOM_COLUMNS: usize = 10;
+pub const ROOM_COLUMNS: usize = 11;
 
 /// Reads [`ROOM`] from the row's first columns.
 pub fn room_of(row: &Row) -> Result<Room, StoreError> {
@@ -29,6 +29,7 @@ pub fn room_of(row: &Row) -> Result<Room, StoreError> {
         ttl_s: u32::try_from(row.get::<_, i32>(7)).unwrap_or(0),
         expired_before: row.get(8),
         edit_history: row.get(9),
+        encrypted: row.get(10),
     })
 }
 

@@ -12,7 +12,7 @@ use tokio_postgres::types::ToSql;
 
 use super::pins::CUTOFF;
 use super::pool::Lease;
-use super::{PostgresStore, index};
+use super::{PostgresStore, encryption, index};
 use crate::domain::search::mark::{self, Window};
 use crate::domain::search::{CANDIDATES, FEW, RANKED_CHARS};
 use crate::ids::{RoomId, Seq, UserId};
@@ -41,13 +41,22 @@ impl SearchStore for PostgresStore {
     async fn present_texts(&self, messages: &[(RoomNo, Seq)]) -> Result<Vec<Option<String>>, StoreError> {
         let (nos, seqs): (Vec<i64>, Vec<i64>) = messages.iter().map(|&(no, seq)| (no.0, rows::seq_in(seq))).unzip();
         let sql = format!(
-            "SELECT CASE WHEN e.at > {CUTOFF} THEN e.text END
+            "SELECT CASE WHEN e.at > {CUTOFF} THEN e.text END, n.room_no, e.user_id, e.message_id
             FROM unnest($1::bigint[], $2::bigint[]) WITH ORDINALITY AS n (room_no, seq, ord)
             LEFT JOIN rooms r ON r.no = n.room_no
             LEFT JOIN entries e ON e.room_no = n.room_no AND e.seq = n.seq AND e.kind = 0 ORDER BY n.ord"
         );
-        let found = self.lease().await?.query(&sql, &[&nos, &seqs, &rows::now()]).await?;
-        Ok(found.iter().map(|row| row.get(0)).collect())
+        let mut lease = self.lease().await?;
+        let found = lease.query(&sql, &[&nos, &seqs, &rows::now()]).await?;
+        let row = |row: &Row| rows::EntryRow {
+            text: row.get(0),
+            room: row.get(1),
+            user: row.get::<_, Option<String>>(2).unwrap_or_default(),
+            message_id: row.get(3),
+            ..rows::EntryRow::default()
+        };
+        let read = encryption::opened(&mut lease, &self.sealing, found.iter().map(row).collect()).await?;
+        Ok(read.into_iter().map(|row| row.text).collect())
     }
 
     async fn index_news(&self) -> Result<u64, StoreError> {

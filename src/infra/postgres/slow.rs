@@ -7,10 +7,12 @@ use std::collections::{HashMap, HashSet};
 use tokio_postgres::types::{FromSql, ToSql, Type};
 
 use super::audit::{INSERT_ALL, Lines};
+use super::encryption::Keys;
 use super::pool::{Lease, Step};
 use super::rooms::{ROOM, room_of, seconds};
 use crate::ids::{Millis, Seq, UserId};
 use crate::infra::changes::{self, Before, Invited, MessageKey, Needs, NewEntry, Person, Plan, Target};
+use crate::infra::sealed::{Place, present, sealed};
 use crate::infra::{codes, rows};
 use crate::ports::{Appended, RoomAppend, RoomNo, StoreError};
 
@@ -24,9 +26,9 @@ impl<'a> FromSql<'a> for MessageKey {
     }
 }
 
-pub async fn append(lease: &mut Lease, batch: Vec<RoomAppend>) -> Result<Vec<Appended>, StoreError> {
+pub async fn append(lease: &mut Lease, keys: &Keys, batch: Vec<RoomAppend>) -> Result<Vec<Appended>, StoreError> {
     let needs: Vec<(i64, Needs)> = batch.iter().map(|room| (room.no.0, changes::needs(room.no, &room.items))).collect();
-    let mut found = read(lease, &batch, &needs).await?;
+    let mut found = read(lease, keys, &batch, &needs).await?;
     let mut results = Vec::with_capacity(batch.len());
     let mut plans = Vec::new();
     for room in batch {
@@ -38,7 +40,7 @@ pub async fn append(lease: &mut Lease, batch: Vec<RoomAppend>) -> Result<Vec<App
         results.push(Appended::Done(std::mem::take(&mut plan.outcomes)));
         plans.push((room.no.0, plan));
     }
-    write(lease, plans).await?;
+    write(lease, keys, plans).await?;
     Ok(results)
 }
 
@@ -46,7 +48,7 @@ const LOCK: &str = "SELECT no, epoch FROM room_heads WHERE no = ANY ($1) ORDER B
 
 const KNOWN: &str = "SELECT room_no, key, seq, at FROM entries WHERE key = ANY ($1)";
 
-const MESSAGES: &str = "SELECT e.room_no, e.seq, e.user_id, e.text, e.root, e.at, e.edited_at
+const MESSAGES: &str = "SELECT e.room_no, e.seq, e.user_id, e.text, e.root, e.at, e.edited_at, e.message_id
     FROM unnest($1::bigint[], $2::bigint[]) AS n (room_no, seq)
     JOIN entries e ON e.room_no = n.room_no AND e.seq = n.seq WHERE e.kind = 0";
 
@@ -67,6 +69,7 @@ const INVITATIONS: &str = "SELECT i.room_no, i.secret_hash, i.expires_at, i.uses
 /// Gives those whose epoch is the right one.
 async fn read(
     lease: &mut Lease,
+    keys: &Keys,
     batch: &[RoomAppend],
     needs: &[(i64, Needs)],
 ) -> Result<HashMap<i64, Before>, StoreError> {
@@ -74,7 +77,7 @@ async fn read(
     let records = format!(
         "SELECT {ROOM}, r.no AS no, h.messages AS messages FROM rooms r JOIN room_heads h ON h.no = r.no WHERE r.no = ANY ($1)"
     );
-    let keys: Vec<MessageKey> = needs.iter().flat_map(|(_, needs)| needs.keys.iter().copied()).collect();
+    let message_keys: Vec<MessageKey> = needs.iter().flat_map(|(_, needs)| needs.keys.iter().copied()).collect();
     let (message_nos, messages) = flat(needs, |needs| needs.messages.iter().map(|&seq| rows::seq_in(seq)));
     let (reaction_nos, reactions) = flat(needs, |needs| needs.reactions.iter());
     let reactions = reaction_columns(reactions.into_iter());
@@ -85,7 +88,7 @@ async fn read(
         Step::Begin,
         Step::Ask(LOCK, &[&rooms]),
         Step::Ask(&records, &[&rooms]),
-        Step::Ask(KNOWN, &[&keys]),
+        Step::Ask(KNOWN, &[&message_keys]),
         Step::Ask(MESSAGES, &[&message_nos, &messages]),
         Step::Ask(REACTIONS, &[&reaction_nos, &reactions.0, &reactions.1, &reactions.2]),
         Step::Ask(PEOPLE, &[&person_nos, &people]),
@@ -120,8 +123,13 @@ async fn read(
         if let Some(before) = found.get_mut(&row.get(0)) {
             let root = row.get::<_, Option<i64>>(4).map(rows::seq_out);
             let author = rows::user_id(row.get(2))?;
-            let target = Target { author, text: row.get(3), root, at: row.get(5), edited_at: row.get(6) };
-            before.messages.insert(rows::seq_out(row.get(1)), target);
+            let (seq, at) = (rows::seq_out(row.get(1)), row.get(5));
+            let id = rows::message_id(seq, row.get(7))?;
+            let no: i64 = row.get(0);
+            let text = row.get::<_, Option<String>>(3);
+            let text = text.map(|text| present(keys.get(no), no, &author, &id, text));
+            let target = Target { author, id, text, root, at, edited_at: row.get(6) };
+            before.messages.insert(seq, target);
         }
     }
     for row in reactions {
@@ -205,7 +213,8 @@ const SET_RECORD: &str = "UPDATE rooms SET name = n.name, topic = n.topic, slow_
 
 /// The room is gone at once; what is left of it goes later (`purge`). Its record stays as a tombstone, so that the id is
 /// taken for ever.
-const DELETE_ROOMS: [&str; 4] = [
+const DELETE_ROOMS: [&str; 5] = [
+    "DELETE FROM room_keys WHERE room_no = ANY ($1)",
     "UPDATE rooms SET deleted = true, name = NULL, topic = NULL WHERE no = ANY ($1)",
     "DELETE FROM room_heads WHERE no = ANY ($1)",
     "DELETE FROM expiring_rooms WHERE room_no = ANY ($1)",
@@ -213,14 +222,18 @@ const DELETE_ROOMS: [&str; 4] = [
 ];
 
 /// Writes the plans of all rooms and commits, in one round trip: a statement for each kind of thing that changes at all.
-async fn write(lease: &mut Lease, mut plans: Vec<(i64, Plan)>) -> Result<(), StoreError> {
-    let entries = EntryColumns::of(&mut plans);
+async fn write(lease: &mut Lease, keys: &Keys, mut plans: Vec<(i64, Plan)>) -> Result<(), StoreError> {
+    let entries = EntryColumns::of(&mut plans, keys)?;
     let (nos, heads): (Vec<i64>, Vec<i64>) = plans.iter().map(|(no, plan)| (*no, rows::seq_in(plan.room.head))).unzip();
     let counts: Vec<i64> = plans.iter().map(|(_, plan)| rows::seq_in(plan.count)).collect();
 
     let (edited_nos, edited) = flat(&plans, |plan| plan.edited.iter());
     let edited_seqs: Vec<i64> = edited.iter().map(|&(&seq, _)| rows::seq_in(seq)).collect();
-    let edited_texts: Vec<&str> = edited.iter().map(|(_, new)| new.text.as_str()).collect();
+    let edited_texts = edited_nos.iter().zip(&edited).map(|(&no, (_, new))| {
+        let place = Place::Text { user: new.author.as_str(), id: new.id.as_str() };
+        sealed(keys.get(no), no, place, new.text.clone())
+    });
+    let edited_texts = edited_texts.collect::<Result<Vec<String>, StoreError>>()?;
     let edited_ats: Vec<Millis> = edited.iter().map(|(_, new)| new.at).collect();
     let edited_mentions: Vec<Option<String>> = edited.iter().map(|(_, new)| rows::mentions_in(&new.mentions)).collect();
     let (erased_nos, erased) = flat(&plans, |plan| plan.erased.iter().map(|&seq| rows::seq_in(seq)));
@@ -230,7 +243,11 @@ async fn write(lease: &mut Lease, mut plans: Vec<(i64, Plan)>) -> Result<(), Sto
     let kept_targets: Vec<i64> = kept.iter().map(|revision| rows::seq_in(revision.target)).collect();
     let kept_by: Vec<i64> = kept.iter().map(|revision| rows::seq_in(revision.replaced_by)).collect();
     let kept_ats: Vec<Millis> = kept.iter().map(|revision| revision.at).collect();
-    let kept_texts: Vec<&str> = kept.iter().map(|revision| revision.text.as_str()).collect();
+    let kept_texts = kept_nos.iter().zip(&kept).map(|(&no, revision)| {
+        let (target, replaced_by) = (rows::seq_in(revision.target), rows::seq_in(revision.replaced_by));
+        sealed(keys.get(no), no, Place::Revision { target, replaced_by }, revision.text.clone())
+    });
+    let kept_texts = kept_texts.collect::<Result<Vec<String>, StoreError>>()?;
     let (used_nos, used) = flat(&plans, |plan| plan.invitations_used.iter());
     let (used, uses): (Vec<&[u8]>, Vec<i32>) = used.iter().map(|&(token, &uses)| (token.as_slice(), uses)).unzip();
     let expiring: Vec<i64> = plans.iter().filter(|(_, plan)| plan.expiry_changed).map(|&(no, _)| no).collect();
@@ -325,11 +342,12 @@ struct EntryColumns {
 
 impl EntryColumns {
     /// Takes the new entries out of the plans.
-    fn of(plans: &mut [(i64, Plan)]) -> Self {
+    fn of(plans: &mut [(i64, Plan)], keys: &Keys) -> Result<Self, StoreError> {
         let mut columns = Self::default();
         for (no, plan) in plans {
             for NewEntry { entry, key, root, count } in plan.entries.drain(..) {
-                let row = rows::EntryRow::of(entry);
+                let mut row = rows::EntryRow::of(entry);
+                row.seal(*no, keys.get(*no))?;
                 columns.nos.push(*no);
                 columns.keys.push(key);
                 columns.seqs.push(row.seq);
@@ -348,7 +366,7 @@ impl EntryColumns {
                 columns.counts.push(rows::seq_in(count));
             }
         }
-        columns
+        Ok(columns)
     }
 
     /// As [`INSERT`] takes them.

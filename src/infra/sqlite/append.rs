@@ -2,31 +2,44 @@
 
 use rusqlite::{Connection, OptionalExtension, Row, Statement, Transaction, TransactionBehavior, params};
 
-use super::audit;
 use super::rooms::{ROOM, collect, room_of};
 use super::threads::store_error;
+use super::{audit, encryption};
 use crate::ids::Millis;
 use crate::infra::changes::{self, Before, Invited, MessageKey, Needs, NewEntry, Person, Plan, Target};
+use crate::infra::sealed::{Place, RoomKey, Sealing, present, sealed};
 use crate::infra::{codes, rows};
 use crate::ports::{Appended, Outcome, RoomAppend, RoomNo, StoreError};
 
-pub fn append(connection: &mut Connection, batch: Vec<RoomAppend>) -> Result<Vec<Appended>, StoreError> {
+pub fn append(
+    connection: &mut Connection,
+    sealing: &Sealing,
+    batch: Vec<RoomAppend>,
+) -> Result<Vec<Appended>, StoreError> {
     let transaction = connection.transaction_with_behavior(TransactionBehavior::Immediate).map_err(store_error)?;
     let mut results = Vec::with_capacity(batch.len());
     for RoomAppend { no, epoch, items } in batch {
-        let Some(before) = read(&transaction, no, rows::seq_in(epoch.0), &changes::needs(no, &items))? else {
+        let key = encryption::append_key(&transaction, sealing, no.0, rows::seq_in(epoch.0))?;
+        let key = key.as_ref();
+        let Some(before) = read(&transaction, key, no, rows::seq_in(epoch.0), &changes::needs(no, &items))? else {
             results.push(Appended::Fenced);
             continue;
         };
         let plan = changes::plan(before, items);
-        results.push(Appended::Done(write(&transaction, no, plan)?));
+        results.push(Appended::Done(write(&transaction, key, no, plan)?));
     }
     transaction.commit().map_err(store_error)?;
     Ok(results)
 }
 
 /// `None`: the room has another epoch, or is gone.
-fn read(transaction: &Transaction<'_>, no: RoomNo, epoch: i64, needs: &Needs) -> Result<Option<Before>, StoreError> {
+fn read(
+    transaction: &Transaction<'_>,
+    key: Option<&RoomKey>,
+    no: RoomNo,
+    epoch: i64,
+    needs: &Needs,
+) -> Result<Option<Before>, StoreError> {
     let sql = format!(
         "SELECT {ROOM}, r.messages AS messages FROM rooms r WHERE r.no = ?1 AND r.epoch = ?2 AND r.deleted = 0"
     );
@@ -43,14 +56,14 @@ fn read(transaction: &Transaction<'_>, no: RoomNo, epoch: i64, needs: &Needs) ->
     })?;
     each(transaction, MESSAGE, &needs.messages, |message, &seq| {
         let found = message.query_row(params![no.0, rows::seq_in(seq)], |row| {
-            let author: String = row.get(0)?;
             let root = row.get::<_, Option<i64>>(2)?.map(rows::seq_out);
-            let target =
-                |author| Ok(Target { author, text: row.get(1)?, root, at: row.get(3)?, edited_at: row.get(4)? });
-            Ok(rows::user_id(&author).map(target))
+            let (author, id) = (row.get::<_, String>(0)?, row.get::<_, Option<String>>(5)?);
+            Ok((author, id, row.get::<_, Option<String>>(1)?, root, row.get(3)?, row.get(4)?))
         });
-        if let Some(target) = found.optional().map_err(store_error)? {
-            before.messages.insert(seq, target?.map_err(store_error)?);
+        if let Some((author, id, text, root, at, edited_at)) = found.optional().map_err(store_error)? {
+            let (author, id) = (rows::user_id(&author)?, rows::message_id(seq, id.as_deref())?);
+            let text = text.map(|text| present(key, no.0, &author, &id, text));
+            before.messages.insert(seq, Target { author, id, text, root, at, edited_at });
         }
         Ok(())
     })?;
@@ -90,7 +103,7 @@ fn read(transaction: &Transaction<'_>, no: RoomNo, epoch: i64, needs: &Needs) ->
 
 const KNOWN: &str = "SELECT seq, at FROM entries WHERE key = ?1";
 const MESSAGE: &str =
-    "SELECT user_id, text, root, at, edited_at FROM entries WHERE room_no = ?1 AND seq = ?2 AND kind = 0";
+    "SELECT user_id, text, root, at, edited_at, message_id FROM entries WHERE room_no = ?1 AND seq = ?2 AND kind = 0";
 const REACTION: &str = "SELECT 1 FROM reactions WHERE room_no = ?1 AND target = ?2 AND user_id = ?3 AND emoji = ?4";
 const PERSON: &str = "SELECT role, muted, banned FROM people WHERE room_no = ?1 AND user_id = ?2";
 const USER: &str = "SELECT 1 FROM users WHERE id = ?1 AND erased = 0";
@@ -123,16 +136,23 @@ const SET_RECORD: &str = "UPDATE rooms SET name = ?2, topic = ?3, slow_mode_s = 
     expired_before = ?7, edit_history = ?8 WHERE no = ?1";
 /// The room is gone at once; what is left of it goes later (`purge`). The record stays, as a tombstone: its id is taken
 /// for ever.
-const DELETE_ROOM: [&str; 3] = [
+const DELETE_ROOM: [&str; 4] = [
+    "DELETE FROM room_keys WHERE room_no = ?1",
     "UPDATE rooms SET deleted = 1, name = NULL, topic = NULL WHERE no = ?1",
     "DELETE FROM expiring_rooms WHERE room_no = ?1",
     "INSERT INTO doomed_rooms (no) VALUES (?1)",
 ];
 
-fn write(transaction: &Transaction<'_>, RoomNo(no): RoomNo, plan: Plan) -> Result<Vec<Outcome>, StoreError> {
+fn write(
+    transaction: &Transaction<'_>,
+    room_key: Option<&RoomKey>,
+    RoomNo(no): RoomNo,
+    plan: Plan,
+) -> Result<Vec<Outcome>, StoreError> {
     let head = (!plan.entries.is_empty()).then(|| rows::seq_in(plan.room.head));
     each(transaction, INSERT, plan.entries, |insert, NewEntry { entry, key, root, count }| {
-        let row = rows::EntryRow::of(entry);
+        let mut row = rows::EntryRow::of(entry);
+        row.seal(no, room_key)?;
         let key = key.map(|MessageKey(key)| key);
         let values = params![
             no,
@@ -156,7 +176,9 @@ fn write(transaction: &Transaction<'_>, RoomNo(no): RoomNo, plan: Plan) -> Resul
     })?;
     each(transaction, HEAD, head, |raise, head| done(raise.execute([no, head, rows::seq_in(plan.count)])))?;
     each(transaction, EDIT, plan.edited, |edit, (seq, new)| {
-        done(edit.execute(params![no, rows::seq_in(seq), new.text, new.at, rows::mentions_in(&new.mentions)]))
+        let place = Place::Text { user: new.author.as_str(), id: new.id.as_str() };
+        let text = sealed(room_key, no, place, new.text)?;
+        done(edit.execute(params![no, rows::seq_in(seq), text, new.at, rows::mentions_in(&new.mentions)]))
     })?;
     each(transaction, ERASE, plan.erased, |erase, seq| done(erase.execute([no, rows::seq_in(seq)])))?;
     for sql in [ERASE_EDITS, ERASE_REVISIONS, UNPIN] {
@@ -164,7 +186,8 @@ fn write(transaction: &Transaction<'_>, RoomNo(no): RoomNo, plan: Plan) -> Resul
     }
     each(transaction, REPLACED, plan.revisions, |keep, revision| {
         let (target, by) = (rows::seq_in(revision.target), rows::seq_in(revision.replaced_by));
-        done(keep.execute(params![no, target, by, revision.at, revision.text]))
+        let text = sealed(room_key, no, Place::Revision { target, replaced_by: by }, revision.text)?;
+        done(keep.execute(params![no, target, by, revision.at, text]))
     })?;
     each(transaction, USE_INVITATION, plan.invitations_used, |take, (token, uses)| {
         done(take.execute(params![token, uses]))

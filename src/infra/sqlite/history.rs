@@ -75,7 +75,9 @@ impl HistoryStore for SqliteStore {
         limit: u32,
         max_bytes: usize,
     ) -> Result<Option<Thread>, StoreError> {
-        let room = room.clone();
-        self.readers.run(move |connection| logs::thread(connection, &room, message, after, limit, max_bytes)).await
+        let (room, sealing) = (room.clone(), self.sealing());
+        self.readers
+            .run(move |connection| logs::thread(connection, &sealing, &room, message, after, limit, max_bytes))
+            .await
     }
 }

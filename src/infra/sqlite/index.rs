@@ -32,8 +32,10 @@ pub struct Done {
 const KIND: &str = "SELECT r.kind, coalesce(p.seq, 0) FROM rooms r LEFT JOIN search_progress p ON p.room_no = r.no
     WHERE r.no = ?1 AND r.deleted = 0";
 const NEW: &str = "SELECT seq, kind, target FROM entries WHERE room_no = ?1 AND seq > ?2 ORDER BY seq LIMIT ?3";
+/// Of a room that is encrypted, none: what the index had of a message is removed then.
 const TEXT: &str =
-    "SELECT user_id, at, text FROM entries WHERE room_no = ?1 AND seq = ?2 AND kind = 0 AND text IS NOT NULL";
+    "SELECT user_id, at, text FROM entries WHERE room_no = ?1 AND seq = ?2 AND kind = 0 AND text IS NOT NULL
+    AND NOT EXISTS (SELECT 1 FROM room_keys k WHERE k.room_no = entries.room_no)";
 const ID: &str = "SELECT id FROM search WHERE room_no = ?1 AND seq = ?2";
 const NEXT_ID: &str = "SELECT coalesce((SELECT seq FROM sqlite_sequence WHERE name = 'search'), 0) + 1";
 const ADD: &str = "INSERT INTO search (id, room_no, seq, at, user_id, body, terms) VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7)";

@@ -1,19 +1,21 @@
 //! Opening a room and reading its log.
 
-use std::collections::HashMap;
+use std::collections::{HashMap, VecDeque};
 
 use rusqlite::{Connection, Row, ToSql, TransactionBehavior, params};
 
+use super::encryption;
 use super::rooms::{ROOM, ROOM_COLUMNS, collect, room_of};
 use super::threads::store_error;
 use crate::entry::{Entry, Expiry};
 use crate::ids::{Epoch, RoomId, Seq};
+use crate::infra::sealed::{Sealing, no_key};
 use crate::infra::{codes, rows};
 use crate::ports::{OpenedRoom, Page, Range, RoomNo, StoreError, Thread};
 
 /// The columns that [`row_of`] reads, of `entries e`.
 pub const ENTRY: &str = "e.seq, e.at, e.kind, e.user_id, e.message_id, e.text, e.data, e.reply_to, e.edited_at, e.target, e.active, \
-     e.mentions";
+     e.mentions, e.room_no";
 
 pub fn row_of(row: &Row<'_>) -> rusqlite::Result<rows::EntryRow> {
     Ok(rows::EntryRow {
@@ -29,6 +31,7 @@ pub fn row_of(row: &Row<'_>) -> rusqlite::Result<rows::EntryRow> {
         target: row.get(9)?,
         active: row.get(10)?,
         mentions: row.get(11)?,
+        room: row.get(12)?,
     })
 }
 
@@ -36,12 +39,18 @@ pub fn row_of(row: &Row<'_>) -> rusqlite::Result<rows::EntryRow> {
 const SAID_AT: &str = "CASE WHEN e.kind = 1 AND (r.ttl_s > 0 OR r.expired_before > 0) \
                        THEN (SELECT t.at FROM entries t WHERE t.room_no = r.no AND t.seq = e.target) END AS said_at";
 
-pub fn open_room(connection: &mut Connection, room: &RoomId, recent: u32) -> Result<Option<OpenedRoom>, StoreError> {
+pub fn open_room(
+    connection: &mut Connection,
+    sealing: &Sealing,
+    room: &RoomId,
+    recent: u32,
+) -> Result<Option<OpenedRoom>, StoreError> {
     let transaction = connection.transaction_with_behavior(TransactionBehavior::Immediate).map_err(store_error)?;
     let raise = "UPDATE rooms SET epoch = epoch + 1 WHERE id = ?1 AND deleted = 0";
     if transaction.execute(raise, [room.as_str()]).map_err(store_error)? == 0 {
         return Ok(None);
     }
+    encryption::give_key(&transaction, sealing, room)?;
     let sql = format!("SELECT {ROOM}, r.no, r.epoch, r.oldest FROM rooms r WHERE r.id = ?1");
     let record = |row: &Row<'_>| {
         let get = |column| row.get::<_, i64>(column).map_err(store_error);
@@ -51,6 +60,10 @@ pub fn open_room(connection: &mut Connection, room: &RoomId, recent: u32) -> Res
     let Some((record, no, epoch, oldest)) = found else {
         return Err(StoreError::Fault("a room without a record".into()));
     };
+    let key = encryption::room_key(&transaction, sealing, no)?;
+    if sealing.is_on() {
+        sealing.remember(no, epoch, key.clone());
+    }
     let mut members = HashMap::new();
     let mut bans = Vec::new();
     let sql = "SELECT user_id, role, banned FROM people WHERE room_no = ?1 AND (role IS NOT NULL OR banned = 1) \
@@ -73,12 +86,19 @@ pub fn open_room(connection: &mut Connection, room: &RoomId, recent: u32) -> Res
          ORDER BY e.seq DESC LIMIT ?2"
     );
     let cutoff = record.expiry().cutoff(rows::now());
-    let read = |row: &Row<'_>| {
-        let said_at = row.get("said_at").map_err(store_error)?;
-        Ok(rows::present(row_of(row).map_err(store_error)?.into_entry()?, said_at, cutoff))
-    };
-    let mut recent = collect(&transaction, &sql, params![no, recent], read)?;
-    recent.reverse();
+    let read = |row: &Row<'_>| Ok((row_of(row).map_err(store_error)?, row.get("said_at").map_err(store_error)?));
+    let mut newest = VecDeque::new();
+    for (row, said_at) in collect(&transaction, &sql, params![no, recent], read)? {
+        // A room with a damaged text can still be used: what is behind the damage is told here, the rest asked for.
+        let entry = match row.open(|no| key.clone().ok_or_else(|| no_key(no))) {
+            Ok(entry) => entry.into_entry()?,
+            Err(error) => {
+                tracing::error!(error = %error, "store.sealed.damaged");
+                break;
+            }
+        };
+        newest.push_front(rows::present(entry, said_at, cutoff));
+    }
     transaction.commit().map_err(store_error)?;
     Ok(Some(OpenedRoom {
         no: RoomNo(no),
@@ -87,12 +107,13 @@ pub fn open_room(connection: &mut Connection, room: &RoomId, recent: u32) -> Res
         oldest: rows::seq_out(oldest),
         members,
         bans,
-        recent,
+        recent: newest.into(),
     }))
 }
 
 pub fn page(
     connection: &mut Connection,
+    sealing: &Sealing,
     room: &RoomId,
     range: Range,
     limit: u32,
@@ -107,8 +128,14 @@ pub fn page(
         "SELECT {ENTRY}, r.ttl_s, r.expired_before, {SAID_AT} FROM rooms r JOIN entries e ON e.room_no = r.no \
          WHERE r.id = ?1 AND r.deleted = 0 AND {condition} ORDER BY e.seq {order} LIMIT ?3"
     );
-    let mut page =
-        cut(connection, &sql, params![room.as_str(), bound, looked_at(limit)], limit.max(1) as usize, max_bytes)?;
+    let mut page = cut(
+        connection,
+        sealing,
+        &sql,
+        params![room.as_str(), bound, looked_at(limit)],
+        limit.max(1) as usize,
+        max_bytes,
+    )?;
     if order == "DESC" {
         page.entries.reverse();
     }
@@ -118,6 +145,7 @@ pub fn page(
 /// A thread's root lies before every reply to it.
 pub fn thread(
     connection: &mut Connection,
+    sealing: &Sealing,
     room: &RoomId,
     message: Seq,
     after: Seq,
@@ -142,7 +170,7 @@ pub fn thread(
          ORDER BY 1 LIMIT ?3"
     );
     let values = params![room.as_str(), rows::seq_in(after), looked_at(limit), root];
-    let page = cut(connection, &sql, values, limit.max(1) as usize, max_bytes)?;
+    let page = cut(connection, sealing, &sql, values, limit.max(1) as usize, max_bytes)?;
     Ok(Some(Thread { root: rows::seq_out(root), page }))
 }
 
@@ -154,6 +182,7 @@ fn looked_at(limit: u32) -> i64 {
 /// Reads row by row until the page is full.
 fn cut(
     connection: &Connection,
+    sealing: &Sealing,
     sql: &str,
     values: &[&dyn ToSql],
     limit: usize,
@@ -177,6 +206,7 @@ fn cut(
         let said_at = row.get("said_at").map_err(store_error)?;
         let row = row_of(row).map_err(store_error)?;
         bytes += row.text.as_ref().map_or(0, String::len) + row.data.as_ref().map_or(0, String::len);
+        let row = row.open(|no| encryption::key(connection, sealing, no))?;
         entries.push(rows::present(row.into_entry()?, said_at, expiry.cutoff(now)));
     }
     Ok(Page { entries, more })

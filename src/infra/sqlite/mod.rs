@@ -9,6 +9,7 @@ mod append;
 mod attachments;
 mod audit;
 mod credentials;
+mod encryption;
 mod expiry;
 mod history;
 mod index;
@@ -38,6 +39,7 @@ use self::threads::{Workers, store_error};
 use crate::entry::{Role, Room};
 use crate::ids::{RoomId, Seq, UserId};
 use crate::infra::index::{News, Turns, rooms_of};
+use crate::infra::sealed::{KeyRing, Sealing};
 use crate::ports::{Appended, Created, MessageStore, MyRoom, OpenedRoom, Page, Range, RoomAppend, StoreError, User};
 
 /// Threads that read.
@@ -57,6 +59,7 @@ pub struct SqliteStore {
     /// For the index of texts.
     news: News,
     searches: Turns,
+    sealing: Arc<Sealing>,
     _lock: File,
 }
 
@@ -85,7 +88,19 @@ impl SqliteStore {
         drop(private(path).map_err(unavailable)?);
         let writer = Arc::new(Workers::writer(path)?);
         let readers = Workers::readers(path, READERS)?;
-        Ok(Self { writer, readers, news: News::default(), searches: Turns::new(SEARCHES), _lock: lock })
+        let (news, searches, sealing) = (News::default(), Turns::new(SEARCHES), Arc::default());
+        Ok(Self { writer, readers, news, searches, sealing, _lock: lock })
+    }
+
+    /// With the keys of encrypted rooms' keys.
+    #[must_use]
+    pub fn encrypting(mut self, ring: Option<KeyRing>) -> Self {
+        self.sealing = Arc::new(Sealing::new(ring));
+        self
+    }
+
+    fn sealing(&self) -> Arc<Sealing> {
+        Arc::clone(&self.sealing)
     }
 }
 
@@ -122,14 +137,14 @@ impl MessageStore for SqliteStore {
     }
 
     async fn open_room(&self, room: &RoomId, recent: u32) -> Result<Option<OpenedRoom>, StoreError> {
-        let room = room.clone();
-        self.writer.run(move |connection| logs::open_room(connection, &room, recent)).await
+        let (room, sealing) = (room.clone(), self.sealing());
+        self.writer.run(move |connection| logs::open_room(connection, &sealing, &room, recent)).await
     }
 
     async fn append(&self, batch: Vec<RoomAppend>) -> Result<Vec<Appended>, StoreError> {
         let deletes = batch.iter().any(RoomAppend::deletes);
-        let rooms = rooms_of(&batch);
-        let done = self.writer.run(move |connection| append::append(connection, batch)).await?;
+        let (rooms, sealing) = (rooms_of(&batch), self.sealing());
+        let done = self.writer.run(move |connection| append::append(connection, &sealing, batch)).await?;
         self.news.note(&rooms, &done);
         if deletes {
             purge::start(&self.writer);
@@ -138,8 +153,8 @@ impl MessageStore for SqliteStore {
     }
 
     async fn page(&self, room: &RoomId, range: Range, limit: u32, max_bytes: usize) -> Result<Page, StoreError> {
-        let room = room.clone();
-        self.readers.run(move |connection| logs::page(connection, &room, range, limit, max_bytes)).await
+        let (room, sealing) = (room.clone(), self.sealing());
+        self.readers.run(move |connection| logs::page(connection, &sealing, &room, range, limit, max_bytes)).await
     }
 
     async fn create_room(&self, room: &Room, owner: &UserId, other: Option<&UserId>) -> Result<Created, StoreError> {

@@ -3,12 +3,13 @@
 use async_trait::async_trait;
 use rusqlite::params;
 
-use super::SqliteStore;
 use super::pins::CUTOFF;
 use super::rooms::collect;
 use super::threads::store_error;
+use super::{SqliteStore, encryption};
 use crate::ids::{Millis, RoomId, Seq};
 use crate::infra::rows;
+use crate::infra::sealed::{Place, opened};
 use crate::ports::{PastStore, Revision, StoreError};
 
 /// As many steps as the head has bits, each a look at one entry.
@@ -24,10 +25,10 @@ const SEQ_AT: &str = "WITH RECURSIVE bounds AS (
 #[async_trait]
 impl PastStore for SqliteStore {
     async fn revisions(&self, room: &RoomId, target: Seq, after: Seq, limit: u32) -> Result<Vec<Revision>, StoreError> {
-        let room = room.clone();
+        let (room, sealing) = (room.clone(), self.sealing());
         let read = move |connection: &mut rusqlite::Connection| {
             let sql = format!(
-                "SELECT v.text, v.at, v.replaced_by
+                "SELECT v.text, v.at, v.replaced_by, v.room_no
                 FROM rooms r JOIN entries e ON e.room_no = r.no AND e.seq = ?2
                 JOIN revisions v ON v.room_no = r.no AND v.target = e.seq
                 WHERE r.id = ?1 AND r.deleted = 0 AND e.text IS NOT NULL AND e.at > {CUTOFF} AND v.replaced_by > ?4
@@ -35,9 +36,11 @@ impl PastStore for SqliteStore {
             );
             let values = params![room.as_str(), rows::seq_in(target), rows::now(), rows::seq_in(after), limit];
             collect(connection, &sql, values, |row| {
-                let get =
-                    || Ok(Revision { text: row.get(0)?, at: row.get(1)?, replaced_by: rows::seq_out(row.get(2)?) });
-                get().map_err(store_error)
+                let get = || Ok((row.get(0)?, row.get(1)?, row.get(2)?, row.get::<_, i64>(3)?));
+                let (text, at, replaced_by, no) = get().map_err(store_error)?;
+                let place = Place::Revision { target: rows::seq_in(target), replaced_by };
+                let text = opened(|no| encryption::key(connection, &sealing, no), no, place, text)?;
+                Ok(Revision { text, at, replaced_by: rows::seq_out(replaced_by) })
             })
         };
         self.readers.run(read).await

@@ -3,10 +3,10 @@
 use async_trait::async_trait;
 use rusqlite::{Connection, OptionalExtension, TransactionBehavior, params};
 
-use super::SqliteStore;
 use super::logs::{ENTRY, row_of};
 use super::rooms::collect;
 use super::threads::store_error;
+use super::{SqliteStore, encryption};
 use crate::ids::{Millis, RoomId, Seq, UserId};
 use crate::infra::rows;
 use crate::ports::{Pin, PinStore, Pinned, StoreError};
@@ -34,7 +34,7 @@ impl PinStore for SqliteStore {
     }
 
     async fn pins(&self, room: &RoomId, limit: u32) -> Result<Vec<Pin>, StoreError> {
-        let room = room.clone();
+        let (room, sealing) = (room.clone(), self.sealing());
         // `CROSS JOIN` keeps the order: left alone, the planner would walk along the room's whole log.
         let read = move |connection: &mut Connection| {
             let sql = format!(
@@ -46,8 +46,10 @@ impl PinStore for SqliteStore {
             );
             collect(connection, &sql, params![room.as_str(), limit, rows::now()], |row| {
                 let by: String = row.get("pinned_by").map_err(store_error)?;
+                let read = row_of(row).map_err(store_error)?;
+                let read = read.open(|no| encryption::key(connection, &sealing, no))?;
                 Ok(Pin {
-                    entry: row_of(row).map_err(store_error)?.into_entry()?,
+                    entry: read.into_entry()?,
                     by: rows::user_id(&by)?,
                     at: row.get("pinned_at").map_err(store_error)?,
                 })

@@ -8,11 +8,13 @@ use rusqlite::{Connection, OptionalExtension, Params, Row, Transaction, Transact
 use super::expiry::ERASE_MESSAGE;
 use super::rooms::collect;
 use super::threads::store_error;
-use super::{SqliteStore, attachments, audit};
+use super::{SqliteStore, attachments, audit, encryption};
 use crate::domain::audit::{Deed, What};
 use crate::entry::{Data, Role};
 use crate::ids::{MessageId, Millis, UserId};
 use crate::infra::erasing::{Progress, ROOMS_A_STEP, Stage};
+use crate::infra::rows::EntryRow;
+use crate::infra::sealed::{self, RoomKey};
 use crate::infra::{codes, rows};
 use crate::ports::{
     CutOff, Erasing, OwnMessage, OwnReaction, OwnReport, OwnRoom, Place, PrivacyStore, RoomNo, Standing, StoreError,
@@ -208,21 +210,34 @@ fn own_room(row: &Row<'_>) -> Result<OwnRoom, StoreError> {
     })
 }
 
-fn own_message(row: &Row<'_>) -> Result<(Place, Option<OwnMessage>), StoreError> {
+fn own_message(
+    row: &Row<'_>,
+    user: &UserId,
+    key: impl Fn(i64) -> Result<RoomKey, StoreError>,
+) -> Result<(Place, Option<OwnMessage>), StoreError> {
     let place = Place { room_no: row.get(0).map_err(store_error)?, seq: row.get(1).map_err(store_error)? };
     if row.get::<_, bool>(9).map_err(store_error)? {
         return Ok((place, None));
     }
     let text = |index| row.get::<_, Option<String>>(index).map_err(store_error);
     let broken = |why: &str| StoreError::Fault(format!("message {} is broken in the store: {why}", place.seq));
-    let data = text(6)?.map(Data::from_compact).transpose();
+    let stored = EntryRow {
+        room: place.room_no,
+        user: user.as_str().to_owned(),
+        message_id: text(4)?,
+        text: text(5)?,
+        data: text(6)?,
+        ..EntryRow::default()
+    };
+    let read = stored.open(key)?;
+    let data = read.data.map(Data::from_compact).transpose();
     let message = OwnMessage {
         place,
         room: rows::room_id(&row.get::<_, String>(2).map_err(store_error)?)?,
         seq: rows::seq_out(place.seq),
         at: row.get(3).map_err(store_error)?,
         id: MessageId::parse(&text(4)?.unwrap_or_default()).map_err(broken)?,
-        text: text(5)?,
+        text: read.text,
         data: data.map_err(|error| broken(&error.to_string()))?,
         reply_to: row.get::<_, Option<i64>>(7).map_err(store_error)?.map(rows::seq_out),
         edited_at: row.get(8).map_err(store_error)?,
@@ -330,14 +345,16 @@ impl PrivacyStore for SqliteStore {
         after: Place,
         limit: u32,
     ) -> Result<Vec<(Place, Option<OwnMessage>)>, StoreError> {
-        let user = user.clone();
+        let (user, sealing) = (user.clone(), self.sealing());
         let read = move |connection: &mut Connection| {
             let sql = "SELECT e.room_no, e.seq, r.id, e.at, e.message_id, e.text, e.data, e.reply_to, e.edited_at,
                            r.deleted
                        FROM entries e JOIN rooms r ON r.no = e.room_no
                        WHERE e.user_id = ?1 AND e.kind = 0 AND (e.room_no, e.seq) > (?2, ?3)
                        ORDER BY e.room_no, e.seq LIMIT ?4";
-            collect(connection, sql, params![user.as_str(), after.room_no, after.seq, limit], own_message)
+            collect(connection, sql, params![user.as_str(), after.room_no, after.seq, limit], |row| {
+                own_message(row, &user, |no| encryption::key(connection, &sealing, no))
+            })
         };
         self.readers.run(read).await
     }
@@ -368,18 +385,24 @@ impl PrivacyStore for SqliteStore {
     }
 
     async fn own_reports(&self, user: &UserId, after: i64, limit: u32) -> Result<Vec<OwnReport>, StoreError> {
-        let user = user.clone();
+        let (user, sealing) = (user.clone(), self.sealing());
         let read = move |connection: &mut Connection| {
-            let sql = "SELECT p.no, r.id, p.seq, p.at, p.reason FROM reports p JOIN rooms r ON r.no = p.room_no
+            let sql =
+                "SELECT p.no, r.id, p.seq, p.at, p.reason, p.room_no FROM reports p JOIN rooms r ON r.no = p.room_no
                        WHERE p.reporter = ?1 AND p.reason IS NOT NULL AND p.no > ?2 AND r.deleted = 0
                        ORDER BY p.no LIMIT ?3";
             collect(connection, sql, params![user.as_str(), after, limit], |row| {
+                let reason: Option<String> = row.get(4).map_err(store_error)?;
+                let (seq, room_no) = (row.get(2).map_err(store_error)?, row.get(5).map_err(store_error)?);
+                let place = sealed::Place::Reason { seq, reporter: user.as_str() };
+                let key = |no| encryption::key(connection, &sealing, no);
+                let reason = reason.map(|reason| sealed::opened(key, room_no, place, reason)).transpose()?;
                 Ok(OwnReport {
                     no: row.get(0).map_err(store_error)?,
                     room: rows::room_id(&row.get::<_, String>(1).map_err(store_error)?)?,
-                    seq: rows::seq_out(row.get(2).map_err(store_error)?),
+                    seq: rows::seq_out(seq),
                     at: row.get(3).map_err(store_error)?,
-                    reason: row.get(4).map_err(store_error)?,
+                    reason,
                 })
             })
         };

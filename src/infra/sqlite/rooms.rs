@@ -11,9 +11,9 @@ use crate::ports::{Created, MyRoom, StoreError};
 
 /// The columns that [`room_of`] reads, of `rooms r`.
 pub const ROOM: &str = "r.id, r.kind, r.name, r.topic, r.slow_mode_s, r.archived, r.head, r.ttl_s, r.expired_before, \
-                        r.edit_history";
+                        r.edit_history, r.encrypted";
 /// How many columns [`ROOM`] has: the place of the first one behind them.
-pub const ROOM_COLUMNS: usize = 10;
+pub const ROOM_COLUMNS: usize = 11;
 
 /// Reads [`ROOM`] from the row's first columns.
 pub fn room_of(row: &Row<'_>) -> Result<Room, StoreError> {
@@ -30,6 +30,7 @@ pub fn room_of(row: &Row<'_>) -> Result<Room, StoreError> {
         ttl_s: row.get(7).map_err(store_error)?,
         expired_before: row.get(8).map_err(store_error)?,
         edit_history: row.get(9).map_err(store_error)?,
+        encrypted: row.get(10).map_err(store_error)?,
     })
 }
 

@@ -9,7 +9,7 @@ use rusqlite::{Connection, OptionalExtension, Row, params};
 use super::pins::CUTOFF;
 use super::rooms::collect;
 use super::threads::store_error;
-use super::{SqliteStore, index};
+use super::{SqliteStore, encryption, index};
 use crate::domain::search::{CANDIDATES, FEW, RANKED_CHARS};
 use crate::ids::{RoomId, Seq, UserId};
 use crate::infra::index::{Clauses, OWN_ROOMS, Sight, clauses, readable, say};
@@ -29,18 +29,28 @@ impl SearchStore for SqliteStore {
     }
 
     async fn present_texts(&self, messages: &[(RoomNo, Seq)]) -> Result<Vec<Option<String>>, StoreError> {
-        let messages = messages.to_vec();
+        let (messages, sealing) = (messages.to_vec(), self.sealing());
         let read = move |connection: &mut Connection| {
             let sql = format!(
-                "SELECT CASE WHEN e.at > {CUTOFF} THEN e.text END FROM rooms r JOIN entries e ON e.room_no = r.no
+                "SELECT CASE WHEN e.at > {CUTOFF} THEN e.text END, e.user_id, e.message_id FROM rooms r JOIN entries e ON e.room_no = r.no
                 WHERE r.no = ?1 AND e.seq = ?2 AND e.kind = 0"
             );
             let mut text = connection.prepare_cached(&sql).map_err(store_error)?;
             let now = rows::now();
             let read = |&(no, seq): &(RoomNo, Seq)| {
-                let found =
-                    text.query_row([no.0, rows::seq_in(seq), now], |row| row.get::<_, Option<String>>(0)).optional();
-                Ok(found.map_err(store_error)?.flatten())
+                let stored = |row: &Row<'_>| {
+                    let (room, message_id) = (no.0, row.get(2)?);
+                    Ok(rows::EntryRow {
+                        room,
+                        text: row.get(0)?,
+                        user: row.get(1)?,
+                        message_id,
+                        ..rows::EntryRow::default()
+                    })
+                };
+                let found = text.query_row([no.0, rows::seq_in(seq), now], stored).optional().map_err(store_error)?;
+                let Some(found) = found else { return Ok(None) };
+                Ok(found.open(|no| encryption::key(connection, &sealing, no))?.text)
             };
             messages.iter().map(read).collect()
         };
