@@ -33,23 +33,34 @@ pub struct Closing {
     pub reason: &'static str,
 }
 
-impl Closing {
-    pub const GOODBYE: Self = Self { code: 1000, reason: "" };
-    pub const BREACH: Self = Self { code: 1002, reason: "a breach of RFC 6455" };
-    pub const NOT_UTF8: Self = Self { code: 1007, reason: "text that is not UTF-8" };
-    pub const TOO_LARGE: Self = Self { code: 1009, reason: "a frame above limits.frame_bytes" };
-    pub const FAULT: Self = Self { code: 1011, reason: "a fault on our side" };
-    pub const TRY_AGAIN: Self = Self { code: 1013, reason: "credentials can't be checked now" };
-    pub const SECOND_HELLO: Self = Self { code: 4000, reason: "a second hello" };
-    pub const WRONG_KIND: Self = Self { code: 4000, reason: "frames of the wrong kind for the subprotocol" };
-    pub const REVOKED: Self = Self { code: 4003, reason: "the session was revoked" };
-    pub const BANNED: Self = Self { code: 4003, reason: "banned from the server" };
-    pub const DRAINING: Self = Self { code: 4200, reason: "draining" };
-    pub const STALLED: Self = Self { code: 4201, reason: "no bytes taken for too long" };
-    pub const NO_HEARTBEAT: Self = Self { code: 4202, reason: "heartbeat missed" };
-    pub const UNAUTHENTICATED: Self = Self { code: 4300, reason: "unauthenticated" };
-    pub const DISCONNECTED: Self = Self { code: 4300, reason: "an administrator ended the session; sign in again" };
-    pub const EXPIRED: Self = Self { code: 4301, reason: "credentials expired" };
+/// The ways to end, and all of them, so that a test can hold the documents against them.
+macro_rules! closings {
+    ($($name:ident = $code:literal, $reason:literal;)*) => {
+        impl Closing {
+            $(pub const $name: Self = Self { code: $code, reason: $reason };)*
+            #[cfg(test)]
+            pub const ALL: &[Self] = &[$(Self::$name),*];
+        }
+    };
+}
+
+closings! {
+    GOODBYE = 1000, "";
+    BREACH = 1002, "a breach of RFC 6455";
+    NOT_UTF8 = 1007, "text that is not UTF-8";
+    TOO_LARGE = 1009, "a frame above limits.frame_bytes";
+    FAULT = 1011, "a fault on our side";
+    TRY_AGAIN = 1013, "credentials can't be checked now";
+    SECOND_HELLO = 4000, "a second hello";
+    WRONG_KIND = 4000, "frames of the wrong kind for the subprotocol";
+    REVOKED = 4003, "the session was revoked";
+    BANNED = 4003, "banned from the server";
+    DRAINING = 4200, "draining";
+    STALLED = 4201, "no bytes taken for too long";
+    NO_HEARTBEAT = 4202, "heartbeat missed";
+    UNAUTHENTICATED = 4300, "unauthenticated";
+    DISCONNECTED = 4300, "an administrator ended the session; sign in again";
+    EXPIRED = 4301, "credentials expired";
 }
 
 /// A payload with its frames, plain and compressed, each made when first needed.
@@ -152,6 +163,15 @@ fn payload_start(frame: &[u8]) -> usize {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::protocol::asyncapi::CLOSE_CODES;
+
+    #[test]
+    fn every_way_to_end_is_documented() {
+        for closing in Closing::ALL {
+            assert!(CLOSE_CODES.iter().any(|(code, ..)| *code == closing.code), "{closing:?}");
+            assert!(closing.reason.len() <= 123, "{closing:?}");
+        }
+    }
 
     #[test]
     fn headers_have_the_three_lengths() {

@@ -15,6 +15,9 @@ use super::request_id::RequestId;
 use crate::ports::StoreError;
 use crate::refusal::{Code, Refusal};
 
+/// What a problem's `type` begins with; its code follows. A name, not an address: nodes know no address of their own docs.
+const PROBLEM_TYPE: &str = "urn:roundtable:problem:";
+
 /// An error answer: the refusal, and what HTTP adds to it.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 #[error("{status}: {refusal}")]
@@ -142,7 +145,7 @@ impl Problem {
         let refusal = &self.refusal;
         let fault = refusal.code == Code::Internal;
         Body {
-            r#type: format!("urn:roundtable:problem:{}", refusal.code.as_str()),
+            r#type: format!("{PROBLEM_TYPE}{}", refusal.code.as_str()),
             title: self.status.canonical_reason().unwrap_or("Error"),
             status: self.status.as_u16(),
             detail: &refusal.message,
@@ -247,6 +250,25 @@ mod tests {
             assert_eq!(body["detail"], "why");
             assert_eq!(body["retryable"], code.retryable());
         }
+    }
+
+    /// A row of the table and a section for each code, with its status and its type; none for what is no code.
+    #[test]
+    fn the_page_of_errors_has_every_code_and_no_other() {
+        let path = concat!(env!("CARGO_MANIFEST_DIR"), "/docs/errors.md");
+        let page = std::fs::read_to_string(path).expect("docs/errors.md is there");
+        let sections: Vec<&str> = page.lines().filter_map(|line| line.strip_prefix("## ")).collect();
+        let rows: Vec<&str> = page.lines().filter(|line| line.starts_with("| [`")).collect();
+        assert_eq!(sections, Code::ALL.map(Code::as_str));
+        assert_eq!(rows.len(), Code::ALL.len());
+        for (code, row) in Code::ALL.into_iter().zip(rows) {
+            let (name, status) = (code.as_str(), Problem::from(Refusal::new(code, "why")).status().as_u16());
+            assert!(row.starts_with(&format!("| [`{name}`](#{name}) | {status} ")), "{row}");
+            let (_, section) = page.split_once(&format!("\n## {name}\n")).expect("a section");
+            let text = section.split("\n## ").next().unwrap_or_default();
+            assert!(text.trim().len() > 60, "{name} says nothing");
+        }
+        assert!(page.contains(&format!("`{PROBLEM_TYPE}<code>`")), "the page says what `type` is");
     }
 
     #[test]

@@ -4,10 +4,12 @@
 //! was given; what comes out of [`decode`] is validated and normalised, so nothing behind it checks again; the
 //! MessagePack form of whatever we send is made from its JSON form, so that the two can't differ.
 
+pub mod asyncapi;
 mod data;
 mod events;
 mod frame;
 mod json;
+mod messages;
 mod msgpack;
 mod request;
 pub mod schemas;
@@ -18,6 +20,11 @@ pub use data::compact as data;
 pub use events::{encode_entry, events, events_overhead, history, transcode_entry};
 pub use frame::{Accepted, ServerFrame, Verdict, WelcomeLimits, encode};
 pub use request::{Bound, ClientFrame, DecodeError, From, Request, decode};
+
+/// The one path that upgrades.
+pub const PATH: &str = "/ws";
+/// The cookie of a session that came by `POST login`.
+pub const COOKIE: &str = "roundtable_session";
 
 /// How frames of a connection are encoded.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]

@@ -11,10 +11,15 @@ use utoipa::{PartialSchema, ToSchema};
 
 use crate::entry::{Data, Entry, ReactionCount, Shown};
 use crate::ids::{AttachmentId, MessageId, RoomId, UserId};
-use crate::limits::{EMOJI_CHARS, NAME_CHARS, PASSWORD_CHARS, TEXT_CHARS, TOPIC_CHARS, WIRE_INTEGER_MAX};
+use crate::limits::{EMOJI_CHARS, MENTIONS, NAME_CHARS, PASSWORD_CHARS, TEXT_CHARS, TOPIC_CHARS, WIRE_INTEGER_MAX};
 
 fn string() -> ObjectBuilder {
     ObjectBuilder::new().schema_type(Type::String)
+}
+
+/// A text of any length: a frame's bound is its own.
+pub fn any_text() -> Schema {
+    string().into()
 }
 
 /// A text of that many Unicode scalar values.
@@ -126,19 +131,20 @@ impl PartialSchema for Entry {
                 .property("reply_to", seq())
                 .property("data", reference::<Data>())
                 .property("edited_at", at())
-                .property("mentions", list_of(reference::<UserId>()))
+                .property("mentions", called())
                 .property("mentions_room", word_true()),
             kind("edit")
                 .property("target", seq())
                 .required("target")
                 .property("text", message_text())
-                .property("mentions", list_of(reference::<UserId>()))
+                .property("mentions", called())
                 .property("mentions_room", word_true()),
             kind("delete").property("target", seq()).required("target"),
             kind("reaction")
                 .property("target", seq())
                 .required("target")
-                .property("emoji", emoji())
+                // Empty where the person was erased.
+                .property("emoji", text(0..=EMOJI_CHARS))
                 .required("emoji")
                 .property("active", boolean())
                 .required("active"),
@@ -200,6 +206,11 @@ fn kind(kind: &'static str) -> ObjectBuilder {
         .required("user")
         .property("at", at())
         .required("at")
+}
+
+/// Whom a text calls.
+fn called() -> Schema {
+    ArrayBuilder::new().items(reference::<UserId>()).max_items(Some(MENTIONS)).into()
 }
 
 fn word_true() -> Schema {

@@ -185,6 +185,10 @@ async fn a_login_is_finished_only_by_the_browser_that_began_it() {
         let page = other.goes(&format!("/api/v1/oidc/callback?code=x&state={wrong}")).await;
         assert_eq!(page.problem(), (403, "forbidden".to_owned()), "{wrong}");
     }
+    for wrong in [format!("state={}", "x".repeat(201)), format!("code={}&state={state}", "x".repeat(4_001))] {
+        let page = setting.browser().goes(&format!("/api/v1/oidc/callback?{wrong}")).await;
+        assert_eq!(page.problem(), (400, "bad_request".to_owned()), "{wrong}");
+    }
     // Only a person is shown a page, and nothing of what the request said is on it.
     let probe = "/api/v1/oidc/callback?code=%3Cscript%3E&state=%3Cscript%3E&error=%3Cscript%3E";
     let page = victim.goes_with(probe, "text/html,*/*").await;

@@ -219,6 +219,18 @@ async fn owners_manage_the_hooks_of_a_room_and_admins_those_of_all() {
     let list = admin.get("rooms/lobby/webhooks").await.expect(200);
     assert_eq!((&list["items"][0]["id"], &list["next"]), (&made["id"], &Value::Null));
     assert!(list["items"][0].get("secret").is_none());
+    let other = json!({"url": format!("{}?two", receiver.url())});
+    let second = alice.post("rooms/lobby/webhooks", other).await.expect(201)["id"].clone();
+    let first_page = alice.get("rooms/lobby/webhooks?limit=1").await.expect(200);
+    let next = first_page["next"].as_str().expect("a second page");
+    let last_page = alice.get(&format!("rooms/lobby/webhooks?limit=1&cursor={next}")).await.expect(200);
+    assert_eq!(last_page["next"], Value::Null);
+    let ids: Vec<String> = [&first_page, &last_page].map(|page| page["items"][0]["id"].to_string()).into();
+    assert!(ids.contains(&made["id"].to_string()) && ids.contains(&second.to_string()), "{ids:?}");
+    for wrong in ["limit=0", "limit=201", "cursor=%00"] {
+        alice.get(&format!("rooms/lobby/webhooks?{wrong}")).await.problem(400, "bad_request");
+    }
+    alice.delete(&format!("rooms/lobby/webhooks/{}", second.as_str().expect("an id"))).await.expect(204);
     alice.get("rooms/secret/webhooks/wh_1").await.problem(404, "not_found");
     let other = format!("rooms/secret/webhooks/{}", made["id"].as_str().expect("an id"));
     alice.get(&other).await.problem(404, "not_found");

@@ -15,6 +15,7 @@ use crate::domain::scopes::Scope;
 use crate::entry::{Data, KINDS, Role};
 use crate::ids::{MessageId, RoomId, UserId};
 use crate::limits::{PAGE_MAX, WIRE_INTEGER_MAX};
+use crate::protocol::asyncapi;
 use crate::protocol::schemas::{
     at, boolean, integer, list_of, message_text, name, password, reference, seq, text, topic, word,
 };
@@ -41,6 +42,12 @@ pub fn endpoints() -> Vec<Endpoint> {
     all.push(get("/openapi.json", || to(openapi), "This document").open().gives_content(
         200,
         "OpenAPI 3.1",
+        "application/json",
+        endpoint::any_object(),
+    ));
+    all.push(get("/asyncapi.json", || to(asyncapi), "What the WebSocket says and takes").open().gives_content(
+        200,
+        "AsyncAPI 3.0",
         "application/json",
         endpoint::any_object(),
     ));
@@ -244,8 +251,8 @@ fn of_logins_elsewhere() -> Vec<Endpoint> {
             .refuses([404]),
         get("/oidc/callback", || to(oidc::callback), "Where the provider sends the browser back to")
             .open()
-            .query([optional("state", text(0..=10_000)), optional("code", text(0..=10_000))])
-            .query([optional("error", text(0..=10_000))])
+            .query([optional("state", text(0..=oidc::STATE_CHARS)), optional("code", text(0..=oidc::CODE_CHARS))])
+            .query([optional("error", text(0..=oidc::STATE_CHARS))])
             .gives_status(303, "Logged in")
             .refuses([401, 403, 404]),
     ]
@@ -349,6 +356,10 @@ pub fn document() -> &'static str {
 
 async fn openapi() -> HttpResponse {
     HttpResponse::Ok().content_type("application/json").body(document())
+}
+
+async fn asyncapi() -> HttpResponse {
+    HttpResponse::Ok().content_type("application/json").body(asyncapi::document())
 }
 
 #[cfg(test)]

@@ -61,6 +61,11 @@ async fn begin(api: &Api, request: &HttpRequest) -> Answer {
     Ok(HttpResponse::Found().insert_header((header::LOCATION, begun.url)).cookie(cookie).finish())
 }
 
+/// Characters of a state, which is ours, and of the name of an error.
+pub const STATE_CHARS: usize = 200;
+/// Characters of a provider's code. With the others it fits into what is read of a request's head, however it is escaped.
+pub const CODE_CHARS: usize = 4_000;
+
 pub async fn callback(api: Data<Api>, request: HttpRequest, query: Query) -> HttpResponse {
     let https = Client::of(&request).https;
     let mut answer = match finish(&api, &request, &query).await {
@@ -76,10 +81,15 @@ pub async fn callback(api: Data<Api>, request: HttpRequest, query: Query) -> Htt
 
 async fn finish(api: &Api, request: &HttpRequest, query: &Query) -> Answer {
     let oidc = provider(api, request)?;
-    let as_it_is = |text: &str| Ok::<_, Refusal>(text.to_owned());
-    let of = |name| query.optional(name, as_it_is).map(Option::unwrap_or_default);
+    let of = |name, most| {
+        let bounded = |text: &str| {
+            let fits = text.chars().count() <= most;
+            fits.then(|| text.to_owned()).ok_or_else(|| format!("must have at most {most} characters"))
+        };
+        query.optional(name, bounded).map(Option::unwrap_or_default)
+    };
     let cookie = request.cookie(COOKIE).map(|cookie| cookie.value().to_owned()).unwrap_or_default();
-    let (state, code, error) = (of("state")?, of("code")?, of("error")?);
+    let (state, code, error) = (of("state", STATE_CHARS)?, of("code", CODE_CHARS)?, of("error", STATE_CHARS)?);
     oidc.check(&cookie, &state).map_err(Refusal::from)?;
     match &*error {
         "" => {}

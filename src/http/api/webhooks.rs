@@ -211,12 +211,15 @@ pub async fn create(api: Data<Api>, who: SignedIn, request: HttpRequest, fields:
     }
 }
 
-pub async fn all(api: Data<Api>, who: SignedIn, request: HttpRequest) -> Answer {
+pub async fn all(api: Data<Api>, who: SignedIn, request: HttpRequest, query: Query) -> Answer {
     let room = scope(&api, &who, &request).await?;
-    let hooks = api.store().webhooks(room.as_ref()).await?;
-    let items = hooks.into_iter().map(|hook| Shown::of(hook, None)).collect();
-    // There are never more than fit on one page.
-    Ok(list(items, HOOKS_MAX as u32, |shown: &Shown| &shown.id))
+    let (limit, cursor) = (limit(&query)?, cursor(&query, str::parse::<String>)?);
+    // There are never many: pages are cut here. By id, so that the place of one that is gone is still known.
+    let mut hooks = api.store().webhooks(room.as_ref()).await?;
+    hooks.sort_unstable_by(|a, b| a.id.cmp(&b.id));
+    let behind = hooks.into_iter().filter(|hook| cursor.as_ref().is_none_or(|cursor| hook.id > *cursor));
+    let items = behind.take(limit as usize + 1).map(|hook| Shown::of(hook, None)).collect();
+    Ok(list(items, limit, |shown: &Shown| &shown.id))
 }
 
 pub async fn get(api: Data<Api>, who: SignedIn, request: HttpRequest) -> Answer {

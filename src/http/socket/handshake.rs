@@ -12,12 +12,8 @@ use crate::config::Config;
 use crate::http::problem::Problem;
 use crate::metrics::ConnectRefusal;
 use crate::protocol::{self, Encoding};
+pub use crate::protocol::{COOKIE, PATH};
 use crate::refusal::Refusal;
-
-/// The one path that upgrades.
-pub const PATH: &str = "/ws";
-/// The cookie of a session that came by `POST login`.
-pub const COOKIE: &str = "roundtable_session";
 
 /// What was agreed on.
 #[derive(Debug, PartialEq, Eq)]

@@ -1,5 +1,6 @@
 //! The wire as a client meets it: every rule in both encodings.
 
+mod asyncapi;
 mod golden;
 mod properties;
 mod requests;

@@ -2,6 +2,7 @@
 //! histories. Everything waits with a deadline; nothing sleeps to synchronise; each test ends only what it started.
 
 pub mod api;
+pub mod asyncapi;
 pub mod certificates;
 pub mod checker;
 pub mod cluster;

@@ -369,6 +369,7 @@ impl Person {
                     continue;
                 }
             };
+            super::asyncapi::hold(&frame);
             if frame["type"] == "events" {
                 self.takes_in(&frame);
                 return Some(Step::Events);
