@@ -212,6 +212,45 @@ async fn a_connection_outlives_its_token_by_refresh_and_ends_without() {
 }
 
 #[tokio::test]
+async fn new_credentials_that_are_less_take_away_what_the_former_ones_allowed() {
+    let node = Node::alone().await;
+    let (alice, api) = (node.api("alice"), Api::with(&node.http(), Some(tokens::of("root"))));
+    for (room, kind) in [("theirs", "private"), ("open", "public"), ("ours", "private")] {
+        alice.post("rooms", json!({"id": room, "kind": kind})).await.expect(201);
+    }
+    api.get("me").await.expect(200);
+    alice.put("rooms/ours/members/root", json!({"role": "member"})).await.expect(200);
+    let (mut root, _) = greeted(&node, &tokens::admin("root")).await;
+    for room in ["theirs", "open", "ours"] {
+        root.does(json!({"type": "subscribe", "room": room})).await;
+    }
+    root.does(json!({"type": "send", "room": "theirs", "id": "1", "text": "as an administrator"})).await;
+    root.does(json!({"type": "refresh", "token": tokens::admin("root")})).await;
+    root.does(json!({"type": "send", "room": "theirs", "id": "2", "text": "still one"})).await;
+
+    root.does(json!({"type": "refresh", "token": tokens::of("root")})).await;
+    assert_eq!(root.next("unsubscribed").await["room"], "theirs");
+    root.refused(json!({"type": "send", "room": "theirs", "id": "3", "text": "as anybody"}), "not_found").await;
+    root.refused(json!({"type": "history", "room": "theirs"}), "not_found").await;
+    root.does(json!({"type": "send", "room": "ours", "id": "1", "text": "as a member"})).await;
+
+    // An access token of one room: the others end.
+    let (token, _) = registered(&node, "dave").await;
+    let (mut dave, _) = greeted(&node, &token).await;
+    let dave_api = Api::with(&node.http(), Some(token));
+    dave_api.post("rooms", json!({"id": "den", "kind": "public"})).await.expect(201);
+    for room in ["open", "den"] {
+        dave.does(json!({"type": "subscribe", "room": room})).await;
+    }
+    let body = json!({"name": "den alone", "scopes": ["read"], "room": "den"});
+    let made = dave_api.post("me/tokens", body).await.expect(201);
+    dave.does(json!({"type": "refresh", "token": made["token"]})).await;
+    assert_eq!(dave.next("unsubscribed").await["room"], "open");
+    dave.does(json!({"type": "history", "room": "den"})).await;
+    dave.refused(json!({"type": "history", "room": "open"}), "forbidden").await;
+}
+
+#[tokio::test]
 async fn subprotocols_are_chosen_by_the_client_s_order() {
     let node = Node::alone().await;
     for (offer, chosen) in [

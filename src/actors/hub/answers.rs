@@ -6,6 +6,7 @@
 use std::rc::Rc;
 
 use super::{Hub, State};
+use crate::actors::frame::Closing;
 use crate::actors::messages::{Answer, ToRoom};
 use crate::actors::session::core::{Asked, PageJob, Pending, SessionCore};
 use crate::domain::command::{Caller, Eviction, Reply};
@@ -101,13 +102,14 @@ impl Hub {
                 // It may have unsubscribed meanwhile.
                 if core.state.borrow().reader(slot).is_some() {
                     self.readmitted(state, core, slot, head);
-                } else if let Some(caller) = core.caller().cloned() {
+                } else if let Some(caller) = core.caller() {
                     self.unsubscribed(state, slot, caller);
                 }
                 return;
             }
+            (Asked::Recheck, Reply::Admitted { .. }) => return,
             (Asked::Forgotten, Reply::Admitted { .. }) => {
-                if let Some(caller) = core.caller().cloned() {
+                if let Some(caller) = core.caller() {
                     self.unsubscribed(state, slot, caller);
                 }
                 return;
@@ -140,9 +142,11 @@ impl Hub {
     ) {
         match kind {
             Asked::Forgotten => {}
-            Asked::Readmit if matches!(refusal.code, Code::NotFound | Code::Forbidden) => {
+            Asked::Readmit | Asked::Recheck if matches!(refusal.code, Code::NotFound | Code::Forbidden) => {
                 self.evict_reader(state, core, slot, Eviction::Kicked);
             }
+            // Whether it may go on is not known: it comes back, and is admitted anew.
+            Asked::Recheck => core.close(Closing::TRY_AGAIN),
             // The room is away again; the sweep asks once more.
             Asked::Readmit => {}
             Asked::Subscribe { unsubscribes, .. } => {
@@ -160,7 +164,7 @@ impl Hub {
     /// A place past the head: either nobody's, or the room's owner was overtaken and does not know it yet. The store knows;
     /// a reader is never sent back from entries that are there.
     fn verify(&self, room: RoomId, core: &Rc<SessionCore>, after: Seq, mut answer: Answer) {
-        let (store, caller) = (self.context.store.clone(), core.caller().cloned());
+        let (store, caller) = (self.context.store.clone(), core.caller());
         actix_rt::spawn(async move {
             let page = store.page(&room, Range::After(after - 1), 1, 1).await;
             let Some(hub) = Hub::current() else { return };

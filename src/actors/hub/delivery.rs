@@ -88,7 +88,7 @@ impl Hub {
         let known = readers.iter().find(|&&(room, _)| room == slot).map(|&(_, reader)| reader);
         let Some(reader) = known.or_else(|| core.state.borrow().reader(slot)) else { return };
         self.remove_reader(state, slot, reader as usize);
-        if let Some(caller) = core.caller().cloned() {
+        if let Some(caller) = core.caller() {
             let _ = self.to_room(state, slot, ToRoom::Unsubscribed { hub: self.index, caller });
         }
     }
@@ -446,7 +446,7 @@ impl Hub {
             .readers
             .iter()
             .map(|reader| &reader.session)
-            .filter(|core| user.is_none() || core.caller().map(|caller| &caller.user) == user)
+            .filter(|core| user.is_none() || core.user() == user)
             .cloned()
             .collect();
         for core in evicted {

@@ -222,7 +222,7 @@ impl Hub {
         if let Some(caller) = core.caller() {
             for pending in pending {
                 if matches!(pending.kind, Asked::Subscribe { .. } | Asked::Readmit | Asked::Forgotten) {
-                    state.remember_orphan(core.key, pending.corr, &pending.room, caller);
+                    state.remember_orphan(core.key, pending.corr, &pending.room, &caller);
                 }
             }
         }

@@ -13,9 +13,12 @@ use tokio::sync::oneshot;
 
 use super::delivery::{Fetch, ReadState, Reader};
 use super::{Hub, State};
+use crate::actors::frame::Closing;
 use crate::actors::messages::{LogEntry, Lookup, Origin, SessionKey, ToRoom};
 use crate::actors::session::core::{Asked, SessionCore};
-use crate::domain::command::{Caller, Command, Reply, Signal};
+use crate::auth::Identity;
+use crate::domain::command::{Caller, Command, Eviction, Reply, Signal};
+use crate::domain::scopes::{Need, Scope};
 use crate::ids::{RoomId, Seq};
 use crate::limits::REQUEST_DEADLINE_MS;
 use crate::protocol::ServerFrame;
@@ -199,12 +202,41 @@ impl Hub {
             .map(|reader| Rc::clone(&reader.session))
             .collect();
         for core in lost {
-            let Some(caller) = core.caller().cloned() else { continue };
+            let Some(caller) = core.caller() else { continue };
             let corr = core.state.borrow_mut().ask(None, id.clone(), Asked::Readmit);
             let origin = Origin::Session { key: core.key, corr };
             let command = Command::Admit { subscribe: true };
             // The handle was just found, so this is never refused; if it is lost again, the next sweep sees it.
             let _ = self.to_room(state, slot, ToRoom::Ask { origin, caller, command });
+        }
+    }
+
+    /// The session has new credentials: ends its subscriptions that these don't allow, at once where their scopes say so,
+    /// else when the room does.
+    pub fn recheck(&self, core: &Rc<SessionCore>, identity: &Identity) {
+        let mut state = self.state.borrow_mut();
+        let mut rooms: Vec<RoomId> = {
+            let session = core.state.borrow();
+            let asked = session.pending.iter().filter(|pending| matches!(pending.kind, Asked::Subscribe { .. }));
+            let read = session.readers.iter().map(|&(slot, _)| &state.rooms[slot as usize].id);
+            asked.map(|pending| &pending.room).chain(read).cloned().collect()
+        };
+        rooms.sort_unstable();
+        rooms.dedup();
+        for room in rooms {
+            let slot = state.room_slot(&room);
+            if identity.allows(Need::Scope(Scope::Read, Some(&room))).is_err() {
+                self.evict_reader(&mut state, core, slot, Eviction::Kicked);
+                continue;
+            }
+            let Some(caller) = core.caller() else { return };
+            let corr = core.state.borrow_mut().ask(None, room, Asked::Recheck);
+            let origin = Origin::Session { key: core.key, corr };
+            let command = Command::Admit { subscribe: false };
+            if self.to_room(&mut state, slot, ToRoom::Ask { origin, caller, command }).is_err() {
+                core.state.borrow_mut().answered(corr);
+                core.close(Closing::TRY_AGAIN);
+            }
         }
     }
 
@@ -250,7 +282,7 @@ impl Hub {
         command: Command,
         kind: Asked,
     ) {
-        let Some(caller) = core.caller().cloned() else { return };
+        let Some(caller) = core.caller() else { return };
         let corr = core.state.borrow_mut().ask(reference, room.clone(), kind);
         let mut state = self.state.borrow_mut();
         let slot = state.room_slot(room);

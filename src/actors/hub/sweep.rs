@@ -123,6 +123,9 @@ impl Hub {
             let Some(mut pending) = session.answered(corr) else { continue };
             let refusal = Refusal::unavailable("the room did not answer in time; repeat with the same id");
             self.send(core, &ServerFrame::Error(refusal), pending.reference);
+            if matches!(pending.kind, Asked::Recheck) {
+                core.close(Closing::TRY_AGAIN);
+            }
             if let Asked::Subscribe { unsubscribes, .. } = &pending.kind {
                 self.confirm_unsubscribes(core, unsubscribes);
                 // If it is admitted after all, the room must learn that nobody reads.
@@ -158,7 +161,7 @@ impl Hub {
             let (user, login) = match &session.phase {
                 // Let in by its upgrade, not greeted yet.
                 Phase::New(Some(identity)) => (Some(&identity.user.id), identity.login.as_ref()),
-                _ => (core.caller().map(|caller| &caller.user), session.login.as_deref()),
+                _ => (core.user(), session.login.as_deref()),
             };
             match revoked {
                 Revoked::Login(hash) if login == Some(hash) => core.close(Closing::REVOKED),

@@ -17,7 +17,7 @@ use crate::auth::Identity;
 use crate::domain::command::Caller;
 use crate::domain::cursor::Wish;
 use crate::domain::scopes::Grant;
-use crate::ids::{MessageId, Millis, RoomId};
+use crate::ids::{MessageId, Millis, RoomId, UserId};
 use crate::ports::Range;
 
 /// Tenths of a second since the hub's start.
@@ -31,7 +31,9 @@ pub struct SessionCore {
     pub wire: Wire,
     pub outbox: Outbox,
     /// Set by the hello.
-    caller: OnceCell<Caller>,
+    user: OnceCell<UserId>,
+    /// The credentials of the moment are an administrator's; new ones may be less.
+    admin: Cell<bool>,
     /// Whole frames that the actor has not handled yet.
     pub inbox: RefCell<VecDeque<Message>>,
     /// No frame is handled and none is read: a hello is being checked, or signals came too fast.
@@ -116,6 +118,8 @@ pub enum Asked {
     },
     /// A subscription asked for again by the hub, since its room was lost.
     Readmit,
+    /// Whether a subscription still holds with new credentials, which may be less than those it was made with.
+    Recheck,
     /// A `subscribe` that was answered `unavailable`; if the room admits it after all, it is told that it is over.
     Forgotten,
     History {
@@ -127,7 +131,7 @@ pub enum Asked {
 impl Asked {
     /// Whether the client waits for the answer.
     pub fn counts(&self) -> bool {
-        !matches!(self, Self::Readmit | Self::Forgotten)
+        !matches!(self, Self::Readmit | Self::Recheck | Self::Forgotten)
     }
 }
 
@@ -147,7 +151,8 @@ impl SessionCore {
             key,
             wire,
             outbox,
-            caller: OnceCell::new(),
+            user: OnceCell::new(),
+            admin: Cell::new(false),
             inbox: RefCell::new(VecDeque::new()),
             held: Cell::new(false),
             leaving: Cell::new(false),
@@ -171,20 +176,26 @@ impl SessionCore {
     }
 
     /// Who it is; `None` before the hello was accepted.
-    pub fn caller(&self) -> Option<&Caller> {
-        self.caller.get()
+    pub fn user(&self) -> Option<&UserId> {
+        self.user.get()
+    }
+
+    /// Who asks, as the credentials of the moment say.
+    pub fn caller(&self) -> Option<Caller> {
+        let user = self.user.get()?.clone();
+        Some(Caller { user, admin: self.admin.get(), from: None })
     }
 
     /// Opens the session; the user never changes afterwards.
     pub fn identified(&self, identity: &Identity) {
-        let caller = Caller { user: identity.user.id.clone(), admin: identity.admin, from: None };
-        if self.caller.set(caller).is_ok() {
+        if self.user.set(identity.user.id.clone()).is_ok() {
             self.renewed(identity);
         }
     }
 
-    /// Takes new credentials: their end, and what they are good for.
+    /// Takes new credentials: their end, what they are good for, and what role they give.
     pub fn renewed(&self, identity: &Identity) {
+        self.admin.set(identity.admin);
         let mut state = self.state.borrow_mut();
         state.expires_at = identity.expires_at;
         state.expiry_noticed = false;

@@ -84,8 +84,8 @@ impl Hub {
     ) -> Result<(Vec<Shown>, bool), StoreError> {
         let store = &self.context().store;
         let page = store.page(room, range, limit, max_bytes).await?;
-        let shown = match core.caller() {
-            Some(caller) => store.shown(room, &caller.user, page.entries).await?,
+        let shown = match core.user() {
+            Some(user) => store.shown(room, user, page.entries).await?,
             None => Vec::new(),
         };
         Ok((shown, page.more))

@@ -74,7 +74,7 @@ impl Session {
     }
 
     fn over_rate_ms(&self) -> Option<u64> {
-        self.core.caller().and_then(|caller| self.hub.context().rates.over_ms(&caller.user))
+        self.core.user().and_then(|user| self.hub.context().rates.over_ms(user))
     }
 
     /// An edit or a reaction: logged like a message, so the same rate holds; a repeat is harmless and needs no exception.
@@ -107,7 +107,7 @@ impl Session {
             state.signals_left = state.signals_left.saturating_sub(1);
             state.signals_left
         };
-        self.hub.signal(caller, room, signal);
+        self.hub.signal(&caller, room, signal);
         if left == 0 {
             self.core.hold();
         }
@@ -130,8 +130,13 @@ impl Session {
 
 async fn refreshed(hub: &Rc<Hub>, core: &Rc<SessionCore>, token: &str) -> ServerFrame {
     match hub.context().auth.authenticate(token).await {
-        Ok(identity) if core.caller().is_some_and(|caller| caller.user == identity.user.id) => {
+        Ok(identity) if core.user() == Some(&identity.user.id) => {
+            let was_admin = core.caller().is_some_and(|caller| caller.admin);
             core.renewed(&identity);
+            // What lasts longer than a request must not rest on what the former ones allowed.
+            if identity.grant.is_some() || was_admin && !identity.admin {
+                hub.recheck(core, &identity);
+            }
             ServerFrame::Ok(Accepted::ExpiresAt(identity.expires_at))
         }
         Ok(_) => ServerFrame::Error(Refusal::forbidden("the token is another user's")),
