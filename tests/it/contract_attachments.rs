@@ -240,6 +240,11 @@ async fn chunked(node: &Node, chunks: &[&str]) -> (u16, String) {
             break;
         }
     }
+    answer_to(socket).await
+}
+
+/// The status and the whole of an answer.
+async fn answer_to(mut socket: TcpStream) -> (u16, String) {
     // The whole of a problem, which is an object without another in it.
     let mut answer = Vec::new();
     within("an answer", async {
@@ -260,6 +265,36 @@ async fn begin(node: &Node, headers: &str) -> TcpStream {
     );
     socket.write_all(head.as_bytes()).await.expect("it is read");
     socket
+}
+
+#[tokio::test]
+async fn who_may_not_add_files_any_more_when_the_last_byte_comes_adds_none() {
+    let folder = tempfile::tempdir().expect("a temporary directory");
+    let node = node_with(folder.path(), &[]).await;
+    let (owner, alice) = (node.api("olga"), node.api("alice"));
+    owner.post("rooms", json!({"id": "lobby", "kind": "public"})).await.expect(201);
+    alice.post("rooms/lobby/join", json!({})).await.expect(200);
+    alice.post("rooms/lobby/messages", json!({"id": "m", "text": "before"})).await.expect(201);
+    let all = picture(600_000);
+    let mute = |role| (Method::PUT, "rooms/lobby/members/alice", json!({"role": role}), 200);
+    let archive = |archived| (Method::PATCH, "rooms/lobby", json!({"archived": archived}), 200);
+    let ban = |method| (method, "rooms/lobby/bans/alice", json!({}), 204);
+    let does = async |(method, path, body, status)| owner.call(method, path, Some(body), &[]).await.expect(status);
+    for (change, undo, status) in [
+        (mute("muted"), mute("member"), 403),
+        (archive(true), archive(false), 409),
+        (ban(Method::PUT), ban(Method::DELETE), 403),
+    ] {
+        let mut socket = begin(&node, "Content-Length: 600000\r\n").await;
+        socket.write_all(&all[..500_000]).await.expect("it is read");
+        until("it is under way", async || (!files(folder.path()).is_empty()).then_some(())).await;
+        does(change).await;
+        socket.write_all(&all[500_000..]).await.expect("it is read");
+        let (refused, answer) = answer_to(socket).await;
+        assert_eq!(refused, status, "{answer}");
+        until("nothing stays", async || files(folder.path()).is_empty().then_some(())).await;
+        does(undo).await;
+    }
 }
 
 #[tokio::test]

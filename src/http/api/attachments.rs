@@ -16,6 +16,7 @@ use utoipa::ToSchema;
 use super::credentials::SignedIn;
 use super::{Api, room_of};
 use crate::domain::acts::Act;
+use crate::domain::command::Caller;
 use crate::domain::rules;
 use crate::entry::rfc3339;
 use crate::http::attachments::{Attachments, Declared, PER_MESSAGE, hex};
@@ -93,11 +94,8 @@ pub async fn upload(api: Data<Api>, who: SignedIn, request: HttpRequest, query: 
         None => declared_name(request.headers())?,
     };
     let name = clean_name(&name)?;
-    let user = who.caller.user.clone();
-    api.permit(&room, who.caller, Act::Attach).await?;
-    if api.record(&room).await?.archived {
-        return Err(rules::archived().into());
-    }
+    let (user, caller) = (who.caller.user.clone(), who.caller.clone());
+    may_attach(&api, &room, who.caller).await?;
     let _slot = files.upload_slot(&user)?;
     let text = |name| request.headers().get(name).and_then(|value: &header::HeaderValue| value.to_str().ok());
     let declared = Declared {
@@ -106,6 +104,8 @@ pub async fn upload(api: Data<Api>, who: SignedIn, request: HttpRequest, query: 
     };
     let store = api.hub.context().store.clone();
     let uploaded = files.receive(store, &user, declared, body).await?;
+    // That may have taken minutes, in which they may have been muted, removed or banned.
+    may_attach(&api, &room, caller).await?;
     let file = Attachment {
         id: match own_id {
             Some(own_id) => id_of(&room, &user, &own_id)?,
@@ -134,6 +134,11 @@ pub async fn upload(api: Data<Api>, who: SignedIn, request: HttpRequest, query: 
         Kept::Full => Err(Refusal::conflict(format!("message: it has {PER_MESSAGE} files, as many as it may")).into()),
         Kept::Late => Err(Refusal::unavailable("the upload took too long; try again").into()),
     }
+}
+
+async fn may_attach(api: &Api, room: &RoomId, caller: Caller) -> Result<(), Problem> {
+    api.permit(room, caller, Act::Attach).await?;
+    if api.record(room).await?.archived { Err(rules::archived().into()) } else { Ok(()) }
 }
 
 pub async fn get(api: Data<Api>, who: SignedIn, request: HttpRequest) -> Answer {
