@@ -182,6 +182,21 @@ async fn an_access_token_does_what_its_scopes_say() {
     let maker = with(&node, &maker);
     maker.post("me/tokens", json!({"name": "x", "scopes": ["write"]})).await.problem(403, "forbidden");
     makes_token(&maker, json!({"name": "x", "scopes": ["read"]})).await;
+    // Nor does it last any longer.
+    let body = json!({"name": "brief", "scopes": ["account", "read"], "expires_in_s": 600});
+    let (brief_id, brief) = makes_token(&alice, body).await;
+    let brief = with(&node, &brief);
+    let longer = json!({"name": "x", "scopes": ["read"], "expires_in_s": 3600});
+    let problem = brief.post("me/tokens", longer).await.problem(403, "forbidden");
+    assert!(problem["detail"].as_str().is_some_and(|text| text.starts_with("expires_in_s: ")), "{problem}");
+    for more in [json!({"name": "x", "scopes": ["read"]}), json!({"name": "x", "scopes": ["read"], "expires_in_s": 60})]
+    {
+        let made = brief.post("me/tokens", more).await.expect(201);
+        assert!(made["expires_at"].as_str() <= brief.get("me").await.expect(200)["expires_at"].as_str(), "{made}");
+        assert!(made["expires_at"].is_string(), "{made}");
+        alice.delete(&format!("me/tokens/{}", made["id"].as_str().expect("an id"))).await.expect(204);
+    }
+    alice.delete(&format!("me/tokens/{brief_id}")).await.expect(204);
 
     // Ended: at once.
     let list = alice.get("me/tokens").await.expect(200);

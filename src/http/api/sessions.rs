@@ -160,7 +160,7 @@ pub async fn make_token(api: Data<Api>, who: SignedIn, fields: Fields) -> Answer
     {
         return Err(Refusal::forbidden(format!("room: must be {own}, as for the token that asks")).into());
     }
-    let expires_in_s = fields.integer("expires_in_s", 1..=TOKEN_SECONDS)?;
+    let expires_in_s = lasting(&who, fields.integer("expires_in_s", 1..=TOKEN_SECONDS)?)?;
     let made = api.auth().issue_token(&who.caller.user, name.clone(), grant.clone(), expires_in_s).await;
     let Some(made) = made.map_err(Refusal::from)? else {
         let full = format!("a user has at most {USER_TOKENS} access tokens; end one first");
@@ -179,6 +179,19 @@ pub async fn make_token(api: Data<Api>, who: SignedIn, fields: Fields) -> Answer
         expires_at: end(made.expires_at),
     };
     Ok(HttpResponse::Created().json(NewToken { token: made.token.expose().to_owned(), shown }))
+}
+
+/// Made by an access token, a token ends with it at the latest: otherwise its end would be worth nothing.
+fn lasting(who: &SignedIn, asked_s: Option<u64>) -> Result<Option<u64>, Refusal> {
+    let Some(ends_at) = who.identity.expires_at.filter(|_| who.identity.grant.is_some()) else { return Ok(asked_s) };
+    let left_s = u64::try_from((ends_at - super::unix_ms()) / 1_000).unwrap_or(0).max(1);
+    match asked_s {
+        Some(asked_s) if asked_s > left_s => {
+            let rule = format!("expires_in_s: at most {left_s}, which the access token that asks has left");
+            Err(Refusal::forbidden(rule))
+        }
+        asked_s => Ok(asked_s.or(Some(left_s))),
+    }
 }
 
 fn scopes(who: &SignedIn, fields: &Fields) -> Result<Scopes, Refusal> {
