@@ -121,7 +121,7 @@ pub fn public(
         let shared = shared.clone();
         let upgrades = UpgradeService::new(gate.clone());
         let (start_worker, tls) = (start_worker.clone(), tls.clone());
-        let hsts = tls.is_some() || shared.hsts();
+        let (hsts, patience) = (tls.is_some() || shared.hsts(), shared.stall());
         builder = builder.listen("roundtable", socket, move || {
             let hub = HUB.with(|hub| hub.get_or_init(|| start_worker()).clone());
             let app = App::new().configure(api::routes(shared.clone(), hub));
@@ -133,7 +133,7 @@ pub fn public(
                 .upgrade(upgrades.clone())
                 .finish(map_config(app, |()| AppConfig::default()));
             let tls = tls.clone();
-            fn_service(move |socket| connected(socket, tls.clone(), hsts)).and_then(http)
+            fn_service(move |socket| connected(socket, tls.clone(), hsts, patience)).and_then(http)
         })?;
     }
     Ok(builder.run())
@@ -144,6 +144,7 @@ async fn connected(
     tcp: TcpStream,
     tls: Option<TlsAcceptor>,
     hsts: bool,
+    patience: Duration,
 ) -> Result<(Guarded, Protocol, Option<SocketAddr>), DispatchError> {
     let _ = tcp.set_nodelay(true);
     let peer = tcp.peer_addr().ok();
@@ -154,7 +155,7 @@ async fn connected(
             None => return Err(DispatchError::DisconnectTimeout),
         },
     };
-    Ok((Guarded::new(socket, hsts), Protocol::Http1, peer))
+    Ok((Guarded::new(socket, hsts, patience), Protocol::Http1, peer))
 }
 
 /// The server that sends plain HTTP to https.
@@ -172,7 +173,7 @@ pub fn redirecting(listener: Listener, redirect: Arc<Redirect>) -> io::Result<Se
                 .client_request_timeout(HEAD_WAIT)
                 .client_disconnect_timeout(Duration::ZERO)
                 .finish(map_config(app, |()| AppConfig::default()));
-            fn_service(move |socket| connected(socket, None, false)).and_then(http)
+            fn_service(move |socket| connected(socket, None, false, HEAD_WAIT)).and_then(http)
         })?;
     }
     Ok(builder.run())

@@ -4,13 +4,18 @@
 //! what it can't parse, 408 to a head that does not come, 431 to one that is too large): such an answer has no other
 //! headers than its own three, and is given ours on its way out. After the first bytes nothing is looked at: behind them
 //! may be a body, which must leave as it is.
+//!
+//! A client that takes no byte of its answer for a while is cut off: what the answer holds (a download's place among the
+//! few there are, an export's) is not its to keep.
 
 use std::io::{self, IoSlice};
 use std::pin::Pin;
 use std::task::{Context, Poll, ready};
+use std::time::Duration;
 
 use actix_rt::net::TcpStream;
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
+use tokio::time::{Sleep, sleep};
 use tokio_rustls::server::TlsStream;
 
 use super::security;
@@ -81,6 +86,10 @@ pub struct Guarded {
     answered: bool,
     /// The first answer with our headers in it, and how many of its bytes have left; `None` most of the time.
     made: Option<Box<Made>>,
+    /// How long it may take nothing while something waits.
+    patience: Duration,
+    /// Runs while it takes nothing.
+    stalled: Option<Pin<Box<Sleep>>>,
 }
 
 struct Made {
@@ -91,8 +100,20 @@ struct Made {
 }
 
 impl Guarded {
-    pub fn new(socket: Socket, hsts: bool) -> Self {
-        Self { socket, hsts, answered: false, made: None }
+    pub fn new(socket: Socket, hsts: bool, patience: Duration) -> Self {
+        Self { socket, hsts, answered: false, made: None, patience, stalled: None }
+    }
+
+    /// What became of writing; an error where nothing was taken for too long.
+    fn watched<T>(&mut self, context: &mut Context<'_>, written: Poll<io::Result<T>>) -> Poll<io::Result<T>> {
+        if written.is_ready() {
+            self.stalled = None;
+            return written;
+        }
+        let patience = self.patience;
+        let stalled = self.stalled.get_or_insert_with(|| Box::pin(sleep(patience)));
+        ready!(stalled.as_mut().poll(context));
+        Poll::Ready(Err(io::ErrorKind::TimedOut.into()))
     }
 
     /// The connection itself, for what is no HTTP any more.
@@ -141,11 +162,14 @@ impl AsyncWrite for Guarded {
             this.made = None;
             return Poll::Ready(Ok(stood_for));
         }
-        Pin::new(&mut this.socket).poll_write(context, bytes)
+        let written = Pin::new(&mut this.socket).poll_write(context, bytes);
+        this.watched(context, written)
     }
 
     fn poll_flush(self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<io::Result<()>> {
-        Pin::new(&mut self.get_mut().socket).poll_flush(context)
+        let this = self.get_mut();
+        let flushed = Pin::new(&mut this.socket).poll_flush(context);
+        this.watched(context, flushed)
     }
 
     fn poll_shutdown(self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<io::Result<()>> {
@@ -155,7 +179,41 @@ impl AsyncWrite for Guarded {
 
 #[cfg(test)]
 mod tests {
+    use tokio::io::{AsyncReadExt, AsyncWriteExt};
+    use tokio::time::timeout;
+
     use super::*;
+
+    #[tokio::test]
+    async fn who_takes_nothing_is_cut_off_and_who_is_slow_is_not() {
+        let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.expect("a free port");
+        let address = listener.local_addr().expect("its address");
+        let (client, server) = tokio::join!(TcpStream::connect(address), listener.accept());
+        let (mut client, server) = (client.expect("connected"), server.expect("accepted").0);
+        let mut guarded = Guarded::new(Socket::Tcp(server), false, Duration::from_millis(500));
+        let slow = tokio::spawn(async move {
+            // Three times as long as it may take nothing.
+            let mut taken = vec![0; 1 << 20];
+            for _ in 0..15 {
+                sleep(Duration::from_millis(100)).await;
+                client.read_exact(&mut taken).await.expect("bytes");
+            }
+            client
+        });
+        let written = timeout(Duration::from_secs(20), async {
+            let chunk = vec![0; 1 << 16];
+            for n in 1_u64.. {
+                if let Err(error) = guarded.write_all(&chunk).await {
+                    return (n, error.kind());
+                }
+            }
+            unreachable!("it ends with an error");
+        });
+        let (chunks, kind) = written.await.expect("cut off");
+        assert_eq!(kind, io::ErrorKind::TimedOut);
+        assert!(chunks > 15 * 16, "all that was taken came before: {chunks}");
+        drop(slow.await.expect("no panic"));
+    }
 
     #[test]
     fn only_an_answer_without_headers_of_ours_is_given_them() {

@@ -3,7 +3,7 @@
 use std::net::{IpAddr, Ipv4Addr};
 use std::rc::Rc;
 use std::sync::{Arc, OnceLock};
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use actix_web::body::{EitherBody, MessageBody};
 use actix_web::dev::{HttpServiceFactory, ServiceRequest, ServiceResponse};
@@ -68,6 +68,8 @@ pub struct Shared {
     hsts: bool,
     /// This listener speaks TLS.
     tls: bool,
+    /// How long a client may take no byte of an answer.
+    stall: Duration,
     /// How long a login lasts; the cookie's `Max-Age`, seconds.
     session_s: i64,
     revoke: RevokePort,
@@ -85,6 +87,7 @@ impl Shared {
             proxies: server.trusted_proxies.iter().map(|network| network.0).collect(),
             hsts: server.hsts,
             tls: server.tls.enabled(),
+            stall: Duration::from_secs(limits.stall_s),
             session_s: i64::from(config.auth.session_days) * 24 * 60 * 60,
             revoke,
             exports: Arc::default(),
@@ -100,6 +103,11 @@ impl Shared {
     /// Whose pages may show files (`Cross-Origin-Resource-Policy`): our own, and those of origins that may call us.
     fn files_policy(&self) -> &'static str {
         if self.origins.is_empty() { "same-origin" } else { "cross-origin" }
+    }
+
+    /// How long a client may take no byte of an answer.
+    pub fn stall(&self) -> Duration {
+        self.stall
     }
 
     /// Whether answers bear HSTS however the client came.
