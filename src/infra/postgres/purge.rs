@@ -73,6 +73,20 @@ const REVISIONS: &str = "DELETE FROM revisions v
 const FOUND: &str = "DELETE FROM search s
     USING (SELECT id FROM search WHERE room_no = $1 ORDER BY seq LIMIT $2) AS c WHERE s.id = c.id";
 
+const REACTIONS: &str = "DELETE FROM reactions r
+    USING (SELECT target, user_id, emoji FROM reactions WHERE room_no = $1 ORDER BY target, user_id, emoji LIMIT $2) AS c
+    WHERE r.room_no = $1 AND r.target = c.target AND r.user_id = c.user_id AND r.emoji = c.emoji";
+
+const PEOPLE: &str = "DELETE FROM people p
+    USING (SELECT user_id FROM people WHERE room_no = $1 ORDER BY user_id LIMIT $2) AS c
+    WHERE p.room_no = $1 AND p.user_id = c.user_id";
+
+const REPORTS: &str = "DELETE FROM reports
+    WHERE no = ANY (ARRAY(SELECT no FROM reports WHERE room_no = $1 ORDER BY seq, reporter LIMIT $2))";
+
+/// What there may be much of, in the order in which it goes.
+const MUCH: [&str; 6] = [ENTRIES, FOUND, REVISIONS, REACTIONS, PEOPLE, REPORTS];
+
 /// Whether there was something to remove.
 async fn chunk(pool: &Pool, answer_within: Duration) -> Result<bool, StoreError> {
     let mut lease = Lease::take(pool, answer_within).await?;
@@ -81,15 +95,11 @@ async fn chunk(pool: &Pool, answer_within: Duration) -> Result<bool, StoreError>
         lease.transaction(&[Step::Commit]).await?;
         return Ok(false);
     };
-    if lease.execute(ENTRIES, &[&no, &CHUNK]).await? == CHUNK.unsigned_abs()
-        || lease.execute(FOUND, &[&no, &CHUNK]).await? == CHUNK.unsigned_abs()
-    {
-        lease.transaction(&[Step::Commit]).await?;
-        return Ok(true);
-    }
-    if lease.execute(REVISIONS, &[&no, &CHUNK]).await? == CHUNK.unsigned_abs() {
-        lease.transaction(&[Step::Commit]).await?;
-        return Ok(true);
+    for sql in MUCH {
+        if lease.execute(sql, &[&no, &CHUNK]).await? == CHUNK.unsigned_abs() {
+            lease.transaction(&[Step::Commit]).await?;
+            return Ok(true);
+        }
     }
     let rest = [
         Step::Ask("DELETE FROM pins WHERE room_no = $1", &[&no]),
