@@ -9,6 +9,7 @@ use super::audit::{self, Line};
 use super::encryption::{Keys, held, sealed_of};
 use super::pool::{Lease, Step};
 use crate::domain::audit::Deed;
+use crate::entry::Expiry;
 use crate::ids::{Millis, RoomId, Seq, UserId};
 use crate::infra::rows;
 use crate::infra::sealed::{Place, Sealing, opened};
@@ -16,7 +17,7 @@ use crate::ports::{Closed, ModerationStore, Report, ReportQuery, Reported, Store
 
 /// What [`report_of_row`] reads.
 const REPORT: &str = "p.no, r.id, p.seq, p.reporter, p.at, p.reason, e.user_id, e.text, p.closed_at, p.closed_by,
-    p.action, p.note, p.room_no, e.message_id
+    p.action, p.note, p.room_no, e.message_id, e.at, r.ttl_s, r.expired_before
     FROM reports p JOIN rooms r ON r.no = p.room_no LEFT JOIN entries e ON e.room_no = p.room_no AND e.seq = p.seq";
 
 /// Reads reports with their texts.
@@ -44,6 +45,10 @@ fn report_of_row(row: &Row, keys: &Keys) -> Result<Report, StoreError> {
         }),
         _ => None,
     };
+    let ttl_s = u32::try_from(row.get::<_, i32>(15)).unwrap_or(0);
+    let cutoff = Expiry { ttl_s, before: row.get(16) }.cutoff(rows::now());
+    // Though it may not be erased yet.
+    let expired = row.get::<_, Option<Millis>>(14).is_some_and(|at| cutoff.is_some_and(|cutoff| at <= cutoff));
     Ok(Report {
         no: row.get(0),
         room: rows::room_id(row.get(1))?,
@@ -52,7 +57,7 @@ fn report_of_row(row: &Row, keys: &Keys) -> Result<Report, StoreError> {
         at: row.get(4),
         reason: read(5, Place::Reason { seq: row.get(2), reporter: row.get(3) })?,
         author: row.get::<_, Option<&str>>(6).map(rows::user_id).transpose()?,
-        text: read(7, text)?,
+        text: read(7, text)?.filter(|_| !expired),
         closed,
     })
 }

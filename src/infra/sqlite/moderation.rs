@@ -8,6 +8,7 @@ use super::rooms::collect;
 use super::threads::store_error;
 use super::{audit, encryption, privacy};
 use crate::domain::audit::Deed;
+use crate::entry::Expiry;
 use crate::ids::{Millis, RoomId, Seq, UserId};
 use crate::infra::rows;
 use crate::infra::sealed::{Place, Sealing, opened, sealed};
@@ -15,7 +16,7 @@ use crate::ports::{Closed, ModerationStore, Report, ReportQuery, Reported, RoomN
 
 /// What [`report_of_row`] reads.
 const REPORT: &str = "p.no, r.id, p.seq, p.reporter, p.at, p.reason, e.user_id, e.text, p.closed_at, p.closed_by,
-    p.action, p.note, p.room_no, e.message_id
+    p.action, p.note, p.room_no, e.message_id, e.at, r.ttl_s, r.expired_before
     FROM reports p JOIN rooms r ON r.no = p.room_no LEFT JOIN entries e ON e.room_no = p.room_no AND e.seq = p.seq";
 
 fn report_of_row(connection: &Connection, sealing: &Sealing, row: &Row<'_>) -> Result<Report, StoreError> {
@@ -34,6 +35,10 @@ fn report_of_row(connection: &Connection, sealing: &Sealing, row: &Row<'_>) -> R
         }
         _ => None,
     };
+    let expiry = Expiry { ttl_s: row.get(15).map_err(store_error)?, before: row.get(16).map_err(store_error)? };
+    let (cutoff, said) = (expiry.cutoff(rows::now()), row.get::<_, Option<Millis>>(14).map_err(store_error)?);
+    // Though it may not be erased yet.
+    let expired = said.is_some_and(|at| cutoff.is_some_and(|cutoff| at <= cutoff));
     Ok(Report {
         no,
         room: rows::room_id(&row.get::<_, String>(1).map_err(store_error)?)?,
@@ -42,7 +47,7 @@ fn report_of_row(connection: &Connection, sealing: &Sealing, row: &Row<'_>) -> R
         at: row.get(4).map_err(store_error)?,
         reason: read(5, Place::Reason { seq, reporter: &reporter })?,
         author: user(6)?,
-        text: read(7, Place::Text { user: &author, id: &id })?,
+        text: read(7, Place::Text { user: &author, id: &id })?.filter(|_| !expired),
         closed,
     })
 }

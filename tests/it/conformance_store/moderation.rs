@@ -1,6 +1,7 @@
 //! Reports: one a person and message, within bounds, decided once, gone with their room.
 
 use roundtable::domain::audit::{Deed, What};
+use roundtable::entry::RoomPatch;
 use roundtable::ports::{ReportQuery, Reported};
 
 use super::*;
@@ -9,6 +10,7 @@ on_both_stores!(
     a_message_is_reported_once_by_each,
     somebody_has_so_many_open_reports_and_no_more,
     a_report_shows_the_message_as_it_is_now,
+    a_report_shows_nothing_that_has_expired,
     reports_are_decided_once,
 );
 
@@ -60,6 +62,23 @@ async fn somebody_has_so_many_open_reports_and_no_more(b: Backend) {
     assert!(matches!(reports(&b, 4, "carol", 3).await, Reported::New(_)), "each for themselves");
     assert_eq!(b.store.close_report(&room_id("one"), first, "none", None, &deed()).await, Ok(true));
     assert!(matches!(reports(&b, 4, "bob", 3).await, Reported::New(_)));
+}
+
+async fn a_report_shows_nothing_that_has_expired(b: Backend) {
+    let (room, now) = (b.room("one").await, now());
+    room.append(vec![item("alice", now - 120_000, message("a", "old")), item("alice", now, message("b", "new"))]).await;
+    let (Reported::New(old), Reported::New(new)) = (reports(&b, 1, "bob", 50).await, reports(&b, 2, "bob", 50).await)
+    else {
+        panic!("not new")
+    };
+    let ttl = RoomPatch { ttl_s: Some(60), ..RoomPatch::default() };
+    room.append(vec![item("alice", now, Change::Patch(ttl))]).await;
+    for (no, text) in [(old, None), (new, Some("new"))] {
+        let report = b.store.report_of(&room_id("one"), no).await.expect("the store is there").expect("it is there");
+        assert_eq!((report.text.as_deref(), report.author), (text, Some(user("alice"))), "not erased, and not shown");
+    }
+    let queue = b.store.reports(of(Some(&room_id("one")), true)).await.expect("the store is there");
+    assert_eq!(queue.into_iter().map(|report| report.text).collect::<Vec<_>>(), [None, Some("new".to_owned())]);
 }
 
 async fn a_report_shows_the_message_as_it_is_now(b: Backend) {
