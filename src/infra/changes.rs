@@ -173,6 +173,8 @@ pub struct Plan {
     pub reactions_set: HashSet<(Seq, UserId, String)>,
     pub reactions_cleared: HashSet<(Seq, UserId, String)>,
     pub people: HashMap<UserId, Person>,
+    /// Those who may not manage the room's webhooks any more: theirs are switched off.
+    pub stepped_down: HashSet<UserId>,
     /// What the audit log has to say: every act for which the member needed a right that others lack. Room commands
     /// are seen here and nowhere else, whether they came by WebSocket or HTTP.
     pub deeds: Vec<Deed>,
@@ -263,6 +265,7 @@ impl Planner {
             reactions_set: HashSet::new(),
             reactions_cleared: HashSet::new(),
             people: HashMap::new(),
+            stepped_down: HashSet::new(),
             deeds: Vec::new(),
             room,
             room_changed: false,
@@ -516,6 +519,14 @@ impl Planner {
         let was = *person;
         change(person);
         let now = *person;
+        // As `domain::acts` has it.
+        let equals = self.plan.room.kind == RoomKind::Direct;
+        let manages = |person: Person| person.role == Some(Role::Owner) || equals && person.role.is_some();
+        if manages(now) {
+            self.plan.stepped_down.remove(&whom);
+        } else if manages(was) {
+            self.plan.stepped_down.insert(whom.clone());
+        }
         if now != was {
             self.plan.people.insert(whom, now);
         }

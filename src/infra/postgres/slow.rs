@@ -205,6 +205,15 @@ const SET_PEOPLE: &str = "INSERT INTO people (room_no, user_id, role, muted, ban
     ON CONFLICT (room_no, user_id)
     DO UPDATE SET role = excluded.role, muted = excluded.muted, banned = excluded.banned";
 
+/// Locks hooks in the order of their numbers, as everybody does.
+const HOOKS_OFF: &str =
+    "UPDATE webhooks w SET active = false, off_reason = 'whoever made it may not manage the room any more'
+    WHERE w.no IN (
+        SELECT l.no FROM unnest($1::bigint[], $2::text[]) AS n (room_no, user_id)
+        JOIN webhooks l ON l.room_no = n.room_no AND l.made_by = n.user_id
+        WHERE l.active ORDER BY l.no FOR UPDATE OF l
+    )";
+
 const SET_RECORD: &str = "UPDATE rooms SET name = n.name, topic = n.topic, slow_mode_s = n.slow_mode_s,
         archived = n.archived, ttl_s = n.ttl_s, expired_before = n.expired_before, edit_history = n.edit_history
     FROM unnest($1::bigint[], $2::text[], $3::text[], $4::integer[], $5::boolean[], $6::integer[], $7::bigint[],
@@ -257,6 +266,7 @@ async fn write(lease: &mut Lease, keys: &Keys, mut plans: Vec<(i64, Plan)>) -> R
     let (cleared_nos, cleared) = flat(&plans, |plan| plan.reactions_cleared.iter());
     let cleared = reaction_columns(cleared.into_iter());
 
+    let (stepped_nos, stepped_down) = flat(&plans, |plan| plan.stepped_down.iter().map(UserId::as_str));
     let (person_nos, people) = flat(&plans, |plan| plan.people.iter());
     let users: Vec<&str> = people.iter().map(|(user, _)| user.as_str()).collect();
     let roles: Vec<Option<i16>> = people.iter().map(|(_, person)| person.role.map(codes::role)).collect();
@@ -282,6 +292,7 @@ async fn write(lease: &mut Lease, keys: &Keys, mut plans: Vec<(i64, Plan)>) -> R
     let set_params: [Param<'_>; 4] = [&set_nos, &set.0, &set.1, &set.2];
     let clear_params: [Param<'_>; 4] = [&cleared_nos, &cleared.0, &cleared.1, &cleared.2];
     let people_params: [Param<'_>; 5] = [&person_nos, &users, &roles, &muted, &banned];
+    let stepped_params: [Param<'_>; 2] = [&stepped_nos, &stepped_down];
     let record_params: [Param<'_>; 8] =
         [&record_nos, &names, &topics, &slow_modes, &archived, &ttls, &expired, &histories];
     let kept_params: [Param<'_>; 5] = [&kept_nos, &kept_targets, &kept_by, &kept_ats, &kept_texts];
@@ -290,7 +301,7 @@ async fn write(lease: &mut Lease, keys: &Keys, mut plans: Vec<(i64, Plan)>) -> R
     let deed_params = deeds.params();
     let delete_params: [Param<'_>; 1] = [&deleted];
 
-    let all: [(bool, &str, &[Param<'_>]); 15] = [
+    let all: [(bool, &str, &[Param<'_>]); 16] = [
         (entries.nos.is_empty(), INSERT, &entry_params),
         (entries.nos.is_empty(), HEADS, &head_params),
         (edited_nos.is_empty(), EDIT, &edit_params),
@@ -304,6 +315,7 @@ async fn write(lease: &mut Lease, keys: &Keys, mut plans: Vec<(i64, Plan)>) -> R
         (set_nos.is_empty(), SET_REACTIONS, &set_params),
         (cleared_nos.is_empty(), CLEAR_REACTIONS, &clear_params),
         (person_nos.is_empty(), SET_PEOPLE, &people_params),
+        (stepped_nos.is_empty(), HOOKS_OFF, &stepped_params),
         (record_nos.is_empty(), SET_RECORD, &record_params),
         (deeds.nos.is_empty(), INSERT_ALL, &deed_params),
     ];

@@ -132,6 +132,9 @@ const CLEAR_REACTION: &str = "DELETE FROM reactions \
 const SET_PERSON: &str = "INSERT INTO people (room_no, user_id, role, muted, banned) VALUES (?1, ?2, ?3, ?4, ?5) \
     ON CONFLICT (room_no, user_id) \
     DO UPDATE SET role = excluded.role, muted = excluded.muted, banned = excluded.banned";
+const HOOKS_OFF: &str = "UPDATE webhooks \
+    SET active = 0, off_reason = 'whoever made it may not manage the room any more' \
+    WHERE room_no = ?1 AND made_by = ?2 AND active = 1";
 const SET_RECORD: &str = "UPDATE rooms SET name = ?2, topic = ?3, slow_mode_s = ?4, archived = ?5, ttl_s = ?6, \
     expired_before = ?7, edit_history = ?8 WHERE no = ?1";
 /// The room is gone at once; what is left of it goes later (`purge`). The record stays, as a tombstone: its id is taken
@@ -201,6 +204,7 @@ fn write(
     each(transaction, SET_PERSON, plan.people, |set, (user, Person { role, muted, banned })| {
         done(set.execute(params![no, user.as_str(), role.map(codes::role), muted, banned]))
     })?;
+    each(transaction, HOOKS_OFF, plan.stepped_down, |off, user| done(off.execute(params![no, user.as_str()])))?;
     each(transaction, SET_RECORD, plan.room_changed.then_some(plan.room), |set, room| {
         let (ttl_s, before) = (room.ttl_s, room.expired_before);
         let values =

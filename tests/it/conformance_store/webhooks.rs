@@ -7,7 +7,7 @@ use roundtable::ports::{
     Changed, DEAD_MAX, Delivery, HOOKS_MAX, Made, NewWebhook, RoomNo, Settled, Webhook, WebhookPatch,
 };
 
-use super::{AT, Backend, on_both_stores, room_id, says, user};
+use super::{AT, Backend, Change, Role, on_both_stores, room_id, says, user};
 
 on_both_stores!(
     a_hook_is_made_once_listed_changed_and_deleted,
@@ -20,6 +20,7 @@ on_both_stores!(
     a_hook_for_all_rooms_has_a_cursor_in_each,
     the_sweep_finds_what_nobody_noted,
     a_deleted_room_takes_its_hooks_along,
+    a_hook_ends_with_its_makers_right_to_it,
     a_hook_with_much_to_do_leaves_others_their_turn,
 );
 
@@ -365,6 +366,41 @@ async fn a_deleted_room_takes_its_hooks_along(backend: Backend) {
     backend.until_nothing_is_left("SELECT 'a' FROM webhook_dead").await;
     backend.until_nothing_is_left("SELECT id FROM webhooks WHERE id = 'wh_1'").await;
     assert_eq!(backend.store.webhooks(None).await.expect("the store is there").len(), 1);
+}
+
+async fn a_hook_ends_with_its_makers_right_to_it(backend: Backend) {
+    let room = backend.room("one").await;
+    for who in ["bob", "carol", "root"] {
+        backend.account(who).await;
+    }
+    let role = |whom: &str, role| Change::SetMember { user: user(whom), role };
+    room.does("alice", role("bob", Role::Owner)).await;
+    let of = |id: &str, by: &str| {
+        let mut new = hook(id, Some("one"), &format!("https://{id}.example/"));
+        new.hook.made_by = user(by);
+        new
+    };
+    for (id, by) in [("alices", "alice"), ("bobs", "bob"), ("roots", "root")] {
+        backend.made(&of(id, by)).await;
+    }
+    let active = async || {
+        let hooks = backend.store.webhooks(Some(&room_id("one"))).await.expect("the store is there");
+        hooks.into_iter().filter(|hook| hook.active).map(|hook| hook.id).collect::<Vec<_>>()
+    };
+    // An administrator has the right without a role, so that coming and going takes nothing from them.
+    room.does("root", role("root", Role::Member)).await;
+    room.does("root", Change::RemoveMember { user: user("root") }).await;
+    room.does("alice", role("carol", Role::Member)).await;
+    room.does("alice", Change::Ban { user: user("carol") }).await;
+    assert_eq!(active().await, ["alices", "bobs", "roots"]);
+    room.does("alice", role("bob", Role::Moderator)).await;
+    assert_eq!(active().await, ["alices", "roots"]);
+    let off = backend.store.webhook(Some(&room_id("one")), "bobs").await.expect("the store is there").expect("a hook");
+    assert!(off.off_reason.is_some_and(|why| why.contains("may not manage")));
+    // Whoever may, may switch it on again.
+    let on = WebhookPatch { active: Some(true), ..WebhookPatch::default() };
+    let done = backend.store.change_webhook(Some(&room_id("one")), "bobs", &on).await;
+    assert!(matches!(done, Ok(Changed::Done(hook)) if hook.active && hook.off_reason.is_none()));
 }
 
 async fn a_hook_with_much_to_do_leaves_others_their_turn(backend: Backend) {
