@@ -10,6 +10,7 @@ mod conformance_bus;
 mod conformance_store;
 mod contract_admin;
 mod contract_attachments;
+mod contract_audit;
 mod contract_before_send;
 mod contract_browser;
 mod contract_chat;
