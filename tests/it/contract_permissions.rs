@@ -1,7 +1,8 @@
 //! Who may do what in which room: every action there is, by every role, in every kind of room, over HTTP and WebSocket.
 //!
 //! The table is the test. A row is an action: a method with a path and a body, or `WS` with a frame; `{room}`,
-//! `{invitation}` and `{token}` stand for the room at hand, and for the id and token of an invitation into it. Each of its
+//! `{invitation}` and `{token}` stand for the room at hand, and for the id and token of an invitation into it; `{hook}`,
+//! `{report}` and `{attachment}` for what there is of those in it. Each of its
 //! four lines holds what comes of it for the roles in [`ROLES`], as HTTP's status; `WS` frames use the same numbers for the
 //! codes of the same name. `-`: there is no such person in that kind of room.
 
@@ -10,7 +11,7 @@ use std::sync::atomic::{AtomicU32, Ordering};
 
 use reqwest::Method;
 use serde_json::{Value, json};
-use tokio::sync::Semaphore;
+use tokio::sync::{Mutex, Semaphore};
 
 use crate::support::api::Api;
 use crate::support::node::Node;
@@ -58,6 +59,22 @@ const WRITE: [&str; 4] = [
     "200 -   -   200 -   404 -   401",
 ];
 
+/// What owners see.
+const OWN: [&str; 4] = [
+    "200 200 403 403 403 403 403 401",
+    "200 200 403 403 403 404 404 401",
+    "200 200 403 403 403 403 403 401",
+    "200 -   -   200 -   404 -   401",
+];
+
+/// What owners may ask for that is not there.
+const OWN_BUT_ABSENT: [&str; 4] = [
+    "404 404 403 403 403 403 403 401",
+    "404 404 403 403 403 404 404 401",
+    "404 404 403 403 403 403 403 401",
+    "404 -   -   404 -   404 -   401",
+];
+
 #[rustfmt::skip]
 const TABLE: &[Row] = &[
     //                                                         admin owner moder member muted stranger banned anonymous
@@ -68,6 +85,10 @@ const TABLE: &[Row] = &[
     ("GET", "rooms/{room}/messages?at=2020-01-01T00:00:00Z", "", READ),
     ("GET", "rooms/{room}/messages/1", "", READ),
     ("GET", "rooms/{room}/pins", "", READ),
+    ("GET", "rooms/{room}/messages/1/thread", "", READ),
+    ("GET", "search?q=hi&room={room}", "", READ),
+    ("GET", "rooms/{room}/attachments?ids={attachment}", "", READ),
+    ("GET", "rooms/{room}/attachments/{attachment}", "", READ),
     ("WS", "", r#"{"type":"subscribe","room":"{room}"}"#, READ),
     ("WS", "", r#"{"type":"history","room":"{room}"}"#, READ),
 
@@ -185,6 +206,49 @@ const TABLE: &[Row] = &[
         "409 -   -   409 -   404 -   401",
     ]),
     ("DELETE", "rooms/{room}/invitations/{invitation}", "", MODERATE),
+    ("PUT", "rooms/{room}/read", r#"{"seq":1}"#, [
+        "200 200 200 200 200 403 403 401",
+        "200 200 200 200 200 404 404 401",
+        "200 200 200 200 200 403 403 401",
+        "200 -   -   200 -   404 -   401",
+    ]),
+    ("POST", "rooms/{room}/attachments?message=new&name=a.txt", "{}", [
+        "201 201 201 201 403 403 403 401",
+        "201 201 201 201 403 404 404 401",
+        "409 409 409 409 403 403 403 401",
+        "201 -   -   201 -   404 -   401",
+    ]),
+
+    ("POST", "rooms/{room}/messages/1/reports", r#"{"reason":"rude"}"#, [
+        "201 201 201 201 201 201 403 401",
+        "201 201 201 201 201 404 404 401",
+        "201 201 201 201 201 201 403 401",
+        "201 -   -   201 -   404 -   401",
+    ]),
+    ("GET", "rooms/{room}/reports", "", OVERSEE),
+    ("PUT", "rooms/{room}/reports/{report}", r#"{"state":"closed","action":"none"}"#, OVERSEE),
+    ("GET", "rooms/{room}/audit", "", OWN),
+
+    ("GET", "rooms/{room}/webhooks", "", OWN),
+    // The second one finds it made.
+    ("POST", "rooms/{room}/webhooks", r#"{"url":"https://hooks.example/new"}"#, [
+        "200 201 403 403 403 403 403 401",
+        "200 201 403 403 403 404 404 401",
+        "200 201 403 403 403 403 403 401",
+        "200 -   -   201 -   404 -   401",
+    ]),
+    ("GET", "rooms/{room}/webhooks/{hook}", "", OWN),
+    ("PATCH", "rooms/{room}/webhooks/{hook}", r#"{"rotate_secret":true}"#, OWN),
+    ("DELETE", "rooms/{room}/webhooks/{hook}", "", [
+        "404 204 403 403 403 403 403 401",
+        "404 204 403 403 403 404 404 401",
+        "404 204 403 403 403 403 403 401",
+        "404 -   -   204 -   404 -   401",
+    ]),
+    ("GET", "rooms/{room}/webhooks/{hook}/dead", "", OWN),
+    ("DELETE", "rooms/{room}/webhooks/{hook}/dead/1", "", OWN_BUT_ABSENT),
+    ("POST", "rooms/{room}/webhooks/{hook}/dead/1/retry", "{}", OWN_BUT_ABSENT),
+
     // Who has the link comes in.
     ("POST", "invitations/{token}/accept", "{}", [
         "200 200 200 200 200 200 403 401",
@@ -196,7 +260,7 @@ const TABLE: &[Row] = &[
 
 /// Actions that leave nothing to do for the next role: each role gets a room of its own.
 fn uses_up_the_room(method: &str, path: &str) -> bool {
-    method == "DELETE" && (path == "rooms/{room}" || path.contains("/members/"))
+    (method == "DELETE" && (path == "rooms/{room}" || path.contains("/members/"))) || path.contains("{report}")
 }
 
 /// What stands for the placeholders.
@@ -204,12 +268,37 @@ struct Stage {
     room: String,
     invitation: String,
     token: String,
+    /// What stands for the other placeholder of the row's path, if it has one.
+    other: String,
 }
+
+/// Makes what the path of a row speaks of besides: by `owner` of the room, of the message of `member`, the first one.
+async fn prop(path: &str, room: &str, owner: &Api, member: &Api) -> String {
+    let (made, key) = if path.contains("{hook}") {
+        let hook = json!({"url": "https://hooks.example/old"});
+        (owner.post(&format!("rooms/{room}/webhooks"), hook).await, "id")
+    } else if path.contains("{report}") {
+        let report = json!({"reason": "rude"});
+        (owner.post(&format!("rooms/{room}/messages/1/reports"), report).await, "report")
+    } else if path.contains("{attachment}") {
+        let _one = UPLOADS.lock().await;
+        (member.upload(&format!("rooms/{room}/attachments?message=first&name=a.txt"), "text").await, "id")
+    } else {
+        return String::new();
+    };
+    match &made.expect(201)[key] {
+        Value::String(id) => id.clone(),
+        id => id.to_string(),
+    }
+}
+
+/// One at a time: the server takes a few of one person at once, and rows are tried at once.
+static UPLOADS: Mutex<()> = Mutex::const_new(());
 
 static STAGES: AtomicU32 = AtomicU32::new(0);
 
 /// A room of that kind with one person of every role, two messages and an invitation.
-async fn stage(node: &Node, kind: &str) -> Stage {
+async fn stage(node: &Node, kind: &str, path: &str) -> Stage {
     let n = STAGES.fetch_add(1, Ordering::Relaxed);
     let (owner, member) = (node.api("owner"), node.api("member"));
     // Of the form of an id and of a token, and of no invitation.
@@ -222,7 +311,8 @@ async fn stage(node: &Node, kind: &str) -> Stage {
         for (who, id) in [(&member, "first"), (&other, "second")] {
             who.post(&format!("rooms/{room}/messages"), json!({"id": id, "text": "hi"})).await.expect(201);
         }
-        return Stage { room, invitation, token };
+        let other = prop(path, &room, &member, &member).await;
+        return Stage { room, invitation, token, other };
     }
     let room = format!("r{n}");
     let visible = if kind == "private" { "private" } else { "public" };
@@ -238,10 +328,11 @@ async fn stage(node: &Node, kind: &str) -> Stage {
     }
     let made = owner.post(&format!("rooms/{room}/invitations"), json!({})).await.expect(201);
     (invitation, token) = (made["id"].as_str().expect("an id").into(), made["token"].as_str().expect("a token").into());
+    let other = prop(path, &room, &owner, &member).await;
     if kind == "archived" {
         owner.patch(&format!("rooms/{room}"), json!({"archived": true})).await.expect(200);
     }
-    Stage { room, invitation, token }
+    Stage { room, invitation, token, other }
 }
 
 /// The person's token; `None`: anonymous.
@@ -256,15 +347,20 @@ fn token_of(role: &str) -> Option<String> {
 async fn does(node: &Node, stage: &Stage, (method, path, body, _): &Row, role: &str) -> u16 {
     let fill = |text: &str| {
         let text = text.replace("{room}", &stage.room).replace("{token}", &stage.token);
-        text.replace("{invitation}", &stage.invitation)
+        let text = text.replace("{invitation}", &stage.invitation);
+        ["{hook}", "{report}", "{attachment}"].iter().fold(text, |text, name| text.replace(name, &stage.other))
     };
     let body: Option<Value> = (!body.is_empty()).then(|| serde_json::from_str(&fill(body)).expect("JSON"));
     if *method == "WS" {
         return frame(node, role, body.expect("a frame")).await;
     }
-    let method = Method::from_bytes(method.as_bytes()).expect("a method");
-    let answer = Api::with(&node.http(), token_of(role)).call(method, &fill(path), body, &[]).await;
-    answer.status
+    let (method, api) =
+        (Method::from_bytes(method.as_bytes()).expect("a method"), Api::with(&node.http(), token_of(role)));
+    if path.contains("/attachments?message=") {
+        let _one = UPLOADS.lock().await;
+        return api.upload(&fill(path), "text").await.status;
+    }
+    api.call(method, &fill(path), body, &[]).await.status
 }
 
 async fn frame(node: &Node, role: &str, frame: Value) -> u16 {
@@ -297,7 +393,7 @@ async fn line(node: &Node, row: &Row, kind: &str, expected: &str) -> Vec<String>
     for (role, expected) in ROLES.iter().zip(expected).rev() {
         let Ok(expected) = expected.parse::<u16>() else { continue };
         if shared.is_none() || uses_up_the_room(method, path) {
-            shared = Some(stage(node, kind).await);
+            shared = Some(stage(node, kind, path).await);
         }
         let stage = shared.as_ref().expect("just set");
         let got = does(node, stage, row, role).await;
@@ -328,13 +424,45 @@ async fn holds_on(node: Node) {
     assert!(wrong.is_empty(), "{} cells:\n{}", wrong.len(), wrong.join("\n"));
 }
 
+/// Whether a row is about the operation at `pattern`, as the OpenAPI document writes it.
+fn covers(row: &Row, method: &str, pattern: &str) -> bool {
+    let path = row.1.split('?').next().unwrap_or_default();
+    let (parts, wanted): (Vec<_>, Vec<_>) = (path.split('/').collect(), pattern.split('/').collect());
+    row.0.eq_ignore_ascii_case(method)
+        && parts.len() == wanted.len()
+        && parts.iter().zip(wanted).all(|(part, wanted)| wanted.starts_with('{') || *part == wanted)
+}
+
+#[test]
+fn every_operation_on_a_room_has_a_row() {
+    let document: Value = serde_json::from_str(include_str!("../../docs/openapi.json")).expect("JSON");
+    let mut missing = Vec::new();
+    for (path, operations) in document["paths"].as_object().expect("paths") {
+        let pattern = path.trim_start_matches("/api/v1/");
+        if !pattern.contains("{room}") {
+            continue;
+        }
+        for method in ["get", "post", "put", "patch", "delete"] {
+            let there = operations.get(method).is_some();
+            if there && !TABLE.iter().any(|row| covers(row, method, pattern)) {
+                missing.push(format!("{method} {pattern}"));
+            }
+        }
+    }
+    assert!(missing.is_empty(), "add a row for each of {missing:#?}");
+}
+
 #[tokio::test]
 async fn the_matrix_holds_on_sqlite() {
-    holds_on(Node::alone().await).await;
+    let folder = tempfile::tempdir().expect("a temporary directory");
+    let files = format!("file://{}", folder.path().display());
+    holds_on(Node::with(&[("attachments.url", &files)]).await).await;
 }
 
 #[tokio::test]
 async fn the_matrix_holds_on_postgres() {
     let url = Postgres::shared().await.database().await;
-    holds_on(Node::with(&[("store.url", &url)]).await).await;
+    let folder = tempfile::tempdir().expect("a temporary directory");
+    let files = format!("file://{}", folder.path().display());
+    holds_on(Node::with(&[("store.url", &url), ("attachments.url", &files)]).await).await;
 }
