@@ -110,6 +110,12 @@ pub fn delete(path: &'static str, route: fn() -> Route, summary: &'static str) -
 }
 
 impl Endpoint {
+    /// Method and path, where it takes credentials.
+    #[cfg(test)]
+    pub fn signed_in(&self) -> Option<(&Method, &'static str)> {
+        (!self.open).then_some((&self.method, self.path))
+    }
+
     /// Needs no credentials.
     pub fn open(mut self) -> Self {
         self.open = true;
