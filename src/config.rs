@@ -164,6 +164,8 @@ impl Default for Search {
 pub struct Attachments {
     /// Where their bytes are; empty: there are none.
     pub url: BlobsUrl,
+    /// Read instead of it.
+    pub url_file: String,
     /// Of one file.
     pub max_bytes: u64,
     /// Of all files of one person; 0: no limit.
@@ -279,6 +281,7 @@ impl Default for Attachments {
         ];
         Self {
             url: BlobsUrl::Folder("data/attachments".into()),
+            url_file: String::new(),
             max_bytes: 25 * 1024 * 1024,
             per_user_bytes: 1024 * 1024 * 1024,
             types: List(types.iter().filter_map(|pattern| pattern.parse().ok()).collect()),

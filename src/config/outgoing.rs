@@ -24,6 +24,8 @@ pub struct BeforeSend {
     pub url: HookUrl,
     /// Requests are signed with it, unless empty.
     pub secret: Secret,
+    /// Read instead of it.
+    pub secret_file: String,
     pub deadline_ms: u64,
     pub when_away: WhenAway,
     /// Only these rooms; empty: all.
@@ -86,6 +88,7 @@ impl Default for BeforeSend {
         Self {
             url: HookUrl::default(),
             secret: Secret::default(),
+            secret_file: String::new(),
             deadline_ms: 500,
             when_away: WhenAway::Allow,
             rooms: List::default(),

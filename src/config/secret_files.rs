@@ -15,6 +15,7 @@ pub(super) const SECRETS: [&str; 7] = [
     "cluster.redis_url",
     "auth.jwt.secret",
     "auth.oidc.client_secret",
+    "attachments.url",
     "attachments.secret",
     "hooks.before_send.secret",
     "encryption.keys",
@@ -60,7 +61,11 @@ fn contents(path: &str) -> Result<String, String> {
 
 #[cfg(test)]
 mod tests {
+    use figment::providers::{Format, Toml};
+    use figment::value::{Dict, Value};
+
     use super::super::Config;
+    use super::*;
 
     fn from_env(variables: &[(&str, &str)]) -> Result<Config, String> {
         let environment = variables.iter().map(|(key, value)| (format!("ROUNDTABLE__{key}"), (*value).to_owned()));
@@ -80,26 +85,68 @@ mod tests {
         let (_b, redis) = file("redis://:p@h\r\n");
         let (_c, secret) = file("  with spaces \n\n");
         let (_d, client) = file("s3cret");
+        let (_f, blobs) = file("s3://key:geheim@bucket");
+        let (_g, hook) = file("hooked");
         let config = from_env(&[
             ("STORE__URL_FILE", &url),
             ("CLUSTER__REDIS_URL_FILE", &redis),
             ("AUTH__JWT__SECRET_FILE", &secret),
             ("AUTH__OIDC__CLIENT_SECRET_FILE", &client),
+            ("ATTACHMENTS__URL_FILE", &blobs),
+            ("HOOKS__BEFORE_SEND__SECRET_FILE", &hook),
         ])
         .expect("valid");
         assert_eq!(serde_json::to_value(&config.store.url).expect("a text"), "postgres://u:p@h/db");
         assert_eq!(config.cluster.redis_url.urls().collect::<Vec<_>>(), ["redis://:p@h"]);
         assert_eq!(config.auth.jwt.secret.expose(), "  with spaces ");
         assert_eq!(config.auth.oidc.client_secret.expose(), "s3cret");
+        assert_eq!(serde_json::to_value(&config.attachments.url).expect("a text"), "s3://key:geheim@bucket");
+        assert_eq!(config.hooks.before_send.secret.expose(), "hooked");
         assert!(config.auth.jwt.enabled());
         let shown = format!("{config:?}");
-        for hidden in ["u:p@", ":p@h", "with spaces", "s3cret"] {
+        for hidden in ["u:p@", ":p@h", "with spaces", "s3cret", "geheim", "hooked"] {
             assert!(!shown.contains(hidden), "{shown}");
         }
         // A file's keys are those of the settings' file too.
         let (_e, toml) = file(&format!("[auth.jwt]\nsecret_file = {secret:?}"));
         let config = Config::from_layers(Some(std::path::Path::new(&toml)), []).expect("valid");
         assert_eq!(config.auth.jwt.secret.expose(), "  with spaces ");
+    }
+
+    /// The keys of all texts there are.
+    fn texts(path: &str, dict: &Dict, found: &mut Vec<String>) {
+        for (key, value) in dict {
+            let key = if path.is_empty() { key.clone() } else { format!("{path}.{key}") };
+            match value {
+                Value::Dict(_, dict) => texts(&key, dict, found),
+                Value::String(..) => found.push(key),
+                _ => {}
+            }
+        }
+    }
+
+    /// Whether the settings don't show what stands at `key`, found out by trying.
+    fn is_hidden(key: &str) -> bool {
+        let tries = ["postgres://shown:shown@shown/shown", "s3://shown:shown@shown", "redis://:shown@shown", "shown"];
+        tries.into_iter().any(|value| {
+            let figment = Figment::from(Serialized::defaults(Config::default())).merge(Serialized::default(key, value));
+            figment.extract::<Config>().is_ok_and(|config| !format!("{config:?}").contains("shown"))
+        })
+    }
+
+    #[test]
+    fn every_setting_that_is_hidden_may_be_read_from_a_file() {
+        let all = Figment::from(Toml::string(include_str!("../../config/default.toml")));
+        let mut keys = Vec::new();
+        texts("", &all.extract().expect("valid"), &mut keys);
+        let mut hidden: Vec<&str> = keys.iter().map(String::as_str).filter(|key| is_hidden(key)).collect();
+        let mut listed = SECRETS.to_vec();
+        hidden.sort_unstable();
+        listed.sort_unstable();
+        assert_eq!(hidden, listed);
+        for key in SECRETS {
+            assert!(keys.contains(&format!("{key}_file")), "{key}");
+        }
     }
 
     #[test]
