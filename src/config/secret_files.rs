@@ -10,7 +10,7 @@ use figment::providers::Serialized;
 use super::layers::Invalid;
 
 /// Every setting that may be read from a file named by the key with `_file` behind it; none of them is ever shown whole.
-pub(super) const SECRETS: [&str; 7] = [
+pub(super) const SECRETS: [&str; 8] = [
     "store.url",
     "cluster.redis_url",
     "auth.jwt.secret",
