@@ -74,6 +74,9 @@ const HEIRS: &str = "WITH heirs AS (
     )
     INSERT INTO audit (at, by_user, act, whom, detail, room_no)
     SELECT (extract(epoch FROM now()) * 1000)::bigint, $2, $3, made.user_id, 'owner', made.room_no FROM made";
+/// Nobody is there any more who could be asked about them. Locked in the order of their numbers, as everybody does.
+const HOOKS_OFF: &str = "UPDATE webhooks SET active = false, off_reason = 'whoever made it is gone'
+    WHERE no IN (SELECT no FROM webhooks WHERE room_no = ANY ($1) AND made_by = $2 AND active ORDER BY no FOR UPDATE)";
 const END: &str = "DELETE FROM people WHERE room_no = ANY ($1) AND user_id = $2";
 
 async fn erase(lease: &mut Lease, deed: &Deed) -> Result<bool, StoreError> {
@@ -158,6 +161,7 @@ async fn leave_rooms(lease: &mut Lease, user: &UserId) -> Result<bool, StoreErro
         Step::Ask(LOCK, &[&rooms]),
         Step::Ask(FENCE, &of_room),
         Step::Ask(HEIRS, &[&rooms, &user, &What::RoleGiven.as_str()]),
+        Step::Ask(HOOKS_OFF, &of_room),
         Step::Ask(END, &of_room),
     ];
     lease.transaction(&steps).await?;

@@ -39,6 +39,10 @@ const REPORTS: &str = "UPDATE reports SET reason = NULL
 const NOTES: &str = "UPDATE reports SET note = NULL
     WHERE no IN (SELECT no FROM reports WHERE closed_by = ?1 AND note IS NOT NULL LIMIT ?2)";
 
+/// Nobody is there any more who could be asked about them.
+const HOOKS_OFF: &str = "UPDATE webhooks SET active = 0, off_reason = 'whoever made it is gone'
+    WHERE room_no = ?1 AND made_by = ?2 AND active = 1";
+
 fn execute(connection: &Connection, sql: &str, params: impl Params) -> Result<usize, StoreError> {
     connection.prepare_cached(sql).and_then(|mut statement| statement.execute(params)).map_err(store_error)
 }
@@ -145,6 +149,7 @@ fn leave_rooms(connection: &Connection, user: &UserId) -> Result<bool, StoreErro
             // room again.
             execute(connection, "UPDATE rooms SET epoch = epoch + 1 WHERE no = ?1", [no])?;
         }
+        execute(connection, HOOKS_OFF, params![no, user.as_str()])?;
         execute(connection, "DELETE FROM people WHERE room_no = ?1 AND user_id = ?2", params![no, user.as_str()])?;
         if role == Some(codes::role(Role::Owner)) {
             inherit(connection, no, user)?;

@@ -2,9 +2,10 @@
 
 use std::time::Duration;
 
+use roundtable::domain::audit::{Deed, What};
 use roundtable::ids::Seq;
 use roundtable::ports::{
-    Changed, DEAD_MAX, Delivery, HOOKS_MAX, Made, NewWebhook, RoomNo, Settled, Webhook, WebhookPatch,
+    Changed, DEAD_MAX, Delivery, Erasing, HOOKS_MAX, Made, NewWebhook, RoomNo, Settled, Webhook, WebhookPatch,
 };
 
 use super::{AT, Backend, Change, Role, on_both_stores, room_id, says, user};
@@ -21,6 +22,7 @@ on_both_stores!(
     the_sweep_finds_what_nobody_noted,
     a_deleted_room_takes_its_hooks_along,
     a_hook_ends_with_its_makers_right_to_it,
+    a_hook_ends_with_its_maker,
     a_hook_with_much_to_do_leaves_others_their_turn,
 );
 
@@ -401,6 +403,23 @@ async fn a_hook_ends_with_its_makers_right_to_it(backend: Backend) {
     let on = WebhookPatch { active: Some(true), ..WebhookPatch::default() };
     let done = backend.store.change_webhook(Some(&room_id("one")), "bobs", &on).await;
     assert!(matches!(done, Ok(Changed::Done(hook)) if hook.active && hook.off_reason.is_none()));
+}
+
+async fn a_hook_ends_with_its_maker(backend: Backend) {
+    let room = backend.room("one").await;
+    backend.account("bob").await;
+    room.does("alice", Change::SetMember { user: user("bob"), role: Role::Owner }).await;
+    let mut bobs = hook("bobs", Some("one"), "https://bobs.example/");
+    bobs.hook.made_by = user("bob");
+    backend.made(&bobs).await;
+    backend.made(&hook("alices", Some("one"), "https://alices.example/")).await;
+    let wish =
+        Deed { at: AT, by: user("bob"), from: None, what: What::PersonErased, whom: None, seq: None, detail: None };
+    assert_eq!(backend.store.erase(&wish).await, Ok(true));
+    while backend.store.erase_some(100).await.expect("the store is there") != Erasing::Round(user("bob")) {}
+    let hooks = backend.store.webhooks(Some(&room_id("one"))).await.expect("the store is there");
+    let off: Vec<_> = hooks.into_iter().filter(|hook| !hook.active).map(|hook| (hook.id, hook.off_reason)).collect();
+    assert_eq!(off, [("bobs".to_owned(), Some("whoever made it is gone".to_owned()))]);
 }
 
 async fn a_hook_with_much_to_do_leaves_others_their_turn(backend: Backend) {
