@@ -9,5 +9,6 @@ pub mod loopback;
 pub mod postgres;
 pub mod redis;
 mod rows;
+pub mod schema;
 pub mod sealed;
 pub mod sqlite;

@@ -8,6 +8,7 @@
 
 mod attachments;
 mod audit;
+mod backups;
 mod bus;
 mod credentials;
 mod encryption;
@@ -32,6 +33,7 @@ use utoipa::ToSchema;
 
 pub use self::attachments::{Attachment, AttachmentStore, Bounds, Kept};
 pub use self::audit::{AuditStore, Audited};
+pub use self::backups::BackupStore;
 pub use self::bus::{BusError, BusEvent, ClusterBus, ClusterView, NodeRecord, NodeState};
 pub use self::credentials::{
     Credential, CredentialId, CredentialStore, Device, Keep, Kind, Login, NEVER, NewCredential, Revocations, RevokedAt,
@@ -178,6 +180,7 @@ pub trait MessageStore:
     + HistoryStore
     + InvitationStore
     + JobStore
+    + BackupStore
     + ModerationStore
     + OidcStore
     + PastStore

@@ -5,9 +5,11 @@
 //! for the server, and no call waits for longer than [`PostgresOptions`] says.
 
 mod accounts;
+pub mod address;
 mod append;
 mod attachments;
 mod audit;
+mod backups;
 mod credentials;
 mod encryption;
 mod expiry;
@@ -24,6 +26,7 @@ mod pool;
 mod privacy;
 mod purge;
 mod rooms;
+mod schema;
 mod search;
 mod slow;
 mod webhook_queue;
@@ -33,8 +36,8 @@ use std::time::Duration;
 
 use async_trait::async_trait;
 use deadpool_postgres::Pool;
-use tokio_postgres::Config;
 
+use self::address::Address;
 use self::pool::{Lease, StoreThread};
 use self::purge::Purge;
 use crate::entry::{Role, Room};
@@ -43,15 +46,8 @@ use crate::infra::index::{News, Turns, rooms_of};
 use crate::infra::sealed::{KeyRing, Sealing};
 use crate::ports::{Appended, Created, MessageStore, MyRoom, OpenedRoom, Page, Range, RoomAppend, StoreError, User};
 
-/// Key of the advisory lock under which migrations run: "roundtbl" in ASCII.
-const MIGRATION_LOCK: i64 = 0x726f_756e_6474_626c;
-
 /// Searches under way at a time: the other connections are for everything else.
 const SEARCHES: usize = 4;
-
-mod migrations {
-    refinery::embed_migrations!("sql/postgres");
-}
 
 /// How many connections, and how long to wait for what.
 #[derive(Clone, Debug)]
@@ -89,20 +85,20 @@ pub struct PostgresStore {
     /// For the index of texts.
     news: News,
     searches: Turns,
-    config: Config,
+    address: Address,
     options: PostgresOptions,
     thread: StoreThread,
     sealing: Sealing,
 }
 
 impl PostgresStore {
-    /// Makes the store for the database of `url` (`postgres://user:password@host:port/database`). Connects when needed.
+    /// Makes the store for the database of `url` ([`Address::parse`]). Connects when needed.
     ///
     /// # Errors
     /// A fault where `url` is none of PostgreSQL's.
     pub fn connect(url: &str, options: PostgresOptions) -> Result<Self, StoreError> {
-        let mut config: Config =
-            url.parse().map_err(|error: tokio_postgres::Error| StoreError::Fault(error.to_string()))?;
+        let mut address = Address::parse(url).map_err(|error| StoreError::Fault(error.to_string()))?;
+        let config = &mut address.config;
         let statement_timeout_ms = options.answer_within.as_millis().saturating_sub(250).max(250);
         // Every statement finds a few rows by their keys, so indexes and nested loops are right at every size. A planner
         // left alone picks scans while the tables are small, and keeps the plan while they grow.
@@ -124,8 +120,8 @@ impl PostgresStore {
             .keepalives_interval(Duration::from_secs(5))
             .keepalives_retries(3);
         let thread = StoreThread::start()?;
-        let appends = pool::pool(thread.handle(), config.clone(), options.append_connections, &options)?;
-        let others = pool::pool(thread.handle(), config.clone(), options.connections, &options)?;
+        let appends = pool::pool(thread.handle(), &address, options.append_connections, &options)?;
+        let others = pool::pool(thread.handle(), &address, options.connections, &options)?;
         let purge = Purge::new(others.clone(), options.answer_within);
         Ok(Self {
             appends,
@@ -133,7 +129,7 @@ impl PostgresStore {
             purge,
             news: News::default(),
             searches: Turns::new(SEARCHES),
-            config,
+            address,
             options,
             thread,
             sealing: Sealing::default(),
@@ -159,20 +155,13 @@ impl PostgresStore {
 #[async_trait]
 impl MessageStore for PostgresStore {
     async fn migrate(&self) -> Result<Vec<String>, StoreError> {
-        let mut client = pool::connect_alone(self.thread.handle(), &self.config, self.options.connect_within).await?;
-        // Waiting for another node that migrates, and migrating itself, may take long. The lock ends with the connection.
-        let lock = format!("SET statement_timeout = 0; SELECT pg_advisory_lock({MIGRATION_LOCK})");
-        client.batch_execute(&lock).await.map_err(pool::store_error)?;
-        let report = migrations::migrations::runner().run_async(&mut client).await.map_err(|error| {
-            if client.is_closed() {
-                StoreError::Unavailable(error.to_string())
-            } else {
-                StoreError::Fault(error.to_string())
-            }
-        })?;
+        let (ran, newer) = self.bring_up().await?;
+        if !newer.is_empty() {
+            tracing::info!(migrations = ?newer, "store.newer");
+        }
         // Of rooms that were deleted before the last stop.
         self.purge.start(self.thread.handle());
-        Ok(report.applied_migrations().iter().map(ToString::to_string).collect())
+        Ok(ran)
     }
 
     async fn ping(&self) -> Result<(), StoreError> {

@@ -17,9 +17,10 @@ use tokio::task::JoinHandle;
 use tokio::time::Instant;
 use tokio_postgres::error::SqlState;
 use tokio_postgres::types::ToSql;
-use tokio_postgres::{Client, Config, NoTls, Row, Statement};
+use tokio_postgres::{Client, Config, Row, Statement};
 
 use super::PostgresOptions;
+use super::address::{Address, describe};
 use crate::ports::StoreError;
 
 /// The store's thread: runs the connections until the last pool is gone.
@@ -53,6 +54,7 @@ impl StoreThread {
 /// Opens connections on the store's thread.
 struct Connect {
     on: Handle,
+    address: Address,
 }
 
 type Connecting<'a> =
@@ -62,7 +64,7 @@ impl deadpool_postgres::Connect for Connect {
     fn connect(&self, config: &Config) -> Connecting<'_> {
         let config = config.clone();
         Box::pin(async move {
-            let mut connecting = Box::pin(async move { config.connect(NoTls).await });
+            let mut connecting = Box::pin(self.address.connect_by(&config));
             // The socket belongs to the runtime it is made in.
             let (client, connection) = std::future::poll_fn(|context| {
                 let _in_store = self.on.enter();
@@ -83,9 +85,9 @@ impl deadpool_postgres::Connect for Connect {
 ///
 /// # Errors
 /// As [`store_error`].
-pub async fn connect_alone(on: &Handle, config: &Config, within: Duration) -> Result<Client, StoreError> {
-    let connect = Connect { on: on.clone() };
-    let connecting = deadpool_postgres::Connect::connect(&connect, config);
+pub async fn connect_alone(on: &Handle, address: &Address, within: Duration) -> Result<Client, StoreError> {
+    let connect = Connect { on: on.clone(), address: address.clone() };
+    let connecting = deadpool_postgres::Connect::connect(&connect, &address.config);
     match tokio::time::timeout(within, connecting).await {
         Ok(connected) => Ok(connected.map_err(store_error)?.0),
         Err(_) => Err(StoreError::Unavailable("no connection in time".into())),
@@ -96,9 +98,13 @@ pub async fn connect_alone(on: &Handle, config: &Config, within: Duration) -> Re
 ///
 /// # Errors
 /// A fault where the pool can't be built at all.
-pub fn pool(on: &Handle, config: Config, size: u32, options: &PostgresOptions) -> Result<Pool, StoreError> {
-    let connect = Connect { on: on.clone() };
-    let manager = Manager::from_connect(config, connect, ManagerConfig { recycling_method: RecyclingMethod::Fast });
+pub fn pool(on: &Handle, address: &Address, size: u32, options: &PostgresOptions) -> Result<Pool, StoreError> {
+    let connect = Connect { on: on.clone(), address: address.clone() };
+    let manager = Manager::from_connect(
+        address.config.clone(),
+        connect,
+        ManagerConfig { recycling_method: RecyclingMethod::Fast },
+    );
     let timeouts = Timeouts {
         wait: Some(options.wait_within),
         create: Some(options.connect_within),
@@ -264,16 +270,4 @@ pub fn store_error(error: tokio_postgres::Error) -> StoreError {
     } else {
         StoreError::Fault(text)
     }
-}
-
-/// The error with its causes, which the library's own text leaves out.
-fn describe(error: &tokio_postgres::Error) -> String {
-    let mut text = error.to_string();
-    let mut cause = std::error::Error::source(error);
-    while let Some(inner) = cause {
-        text.push_str(": ");
-        text.push_str(&inner.to_string());
-        cause = inner.source();
-    }
-    text
 }

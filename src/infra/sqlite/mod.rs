@@ -8,6 +8,7 @@ mod accounts;
 mod append;
 mod attachments;
 mod audit;
+mod backups;
 mod credentials;
 mod encryption;
 mod expiry;
@@ -23,6 +24,7 @@ mod pins;
 mod privacy;
 mod purge;
 mod rooms;
+pub mod schema;
 mod search;
 mod threads;
 mod webhook_queue;
@@ -46,10 +48,6 @@ use crate::ports::{Appended, Created, MessageStore, MyRoom, OpenedRoom, Page, Ra
 const READERS: usize = 4;
 /// Searches under way at a time: the other readers are for everything else.
 const SEARCHES: usize = 2;
-
-mod migrations {
-    refinery::embed_migrations!("sql/sqlite");
-}
 
 /// The durable side in one file.
 pub struct SqliteStore {
@@ -114,13 +112,10 @@ fn lock_path(path: &Path) -> PathBuf {
 #[async_trait]
 impl MessageStore for SqliteStore {
     async fn migrate(&self) -> Result<Vec<String>, StoreError> {
-        let migrated = self.writer.run(|connection| {
-            let report = migrations::migrations::runner()
-                .run(connection)
-                .map_err(|error| StoreError::Fault(error.to_string()))?;
-            Ok(report.applied_migrations().iter().map(ToString::to_string).collect())
-        });
-        let ran = migrated.await?;
+        let (ran, newer) = self.writer.run(schema::bring_up).await?;
+        if !newer.is_empty() {
+            tracing::info!(migrations = ?newer, "store.newer");
+        }
         // Of rooms that were deleted before the last stop.
         purge::start(&self.writer);
         Ok(ran)
