@@ -8,8 +8,10 @@ mod encryption;
 mod layers;
 mod oidc;
 mod outgoing;
+pub mod postgres_url;
 mod rules;
 mod secret_files;
+mod traces;
 mod types;
 
 use std::net::SocketAddr;
@@ -21,6 +23,7 @@ pub use encryption::{EncryptedRooms, Encryption, NamedKey};
 pub use layers::Invalid;
 pub use oidc::{Oidc, UserClaim};
 pub use outgoing::{BeforeSend, HookUrl, Hooks, Webhooks, WhenAway};
+pub use traces::Traces;
 pub use types::{
     BlobsUrl, HttpsUrl, List, LogFormat, MimePattern, Network, OptionalAddress, Origin, RedisKind, RedisUrls, Secret,
     StoreUrl,
@@ -40,6 +43,9 @@ pub struct Config {
     pub limits: Limits,
     pub search: Search,
     pub log: Log,
+    pub sentry: Sentry,
+    pub kubernetes: Kubernetes,
+    pub traces: Traces,
     pub hooks: Hooks,
     pub webhooks: Webhooks,
 }
@@ -110,6 +116,8 @@ pub struct Cluster {
     pub name: String,
     /// A node's lease, milliseconds.
     pub lease_ms: u64,
+    /// Sessions that a node with far more than its share asks to come again, a minute; 0: none.
+    pub rebalance_per_minute: u32,
 }
 
 #[derive(Clone, Debug, Serialize, Deserialize)]
@@ -191,6 +199,8 @@ pub struct Limits {
     pub messages_burst: u32,
     /// HTTP requests a client address; 0: no limit.
     pub http_per_minute: u32,
+    /// Posts to streams a client address; 0: no limit.
+    pub stream_posts_per_minute: u32,
     /// HTTP requests a user and node; 0: no limit.
     pub http_per_user_minute: u32,
     /// Logins and registrations a client address; 0: no limit.
@@ -217,6 +227,53 @@ pub struct Log {
     pub format: LogFormat,
     /// Directives of `tracing`'s filter: a level, or `target=level` pairs.
     pub level: String,
+}
+
+/// Where errors are reported to.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct Sentry {
+    /// Empty: nowhere.
+    pub dsn: Secret,
+    /// Read instead of it.
+    pub dsn_file: String,
+    /// What a report calls this installation.
+    pub environment: String,
+    /// Reports that leave a node a minute; those beyond are dropped.
+    pub events_per_minute: u32,
+}
+
+/// What a node does inside Kubernetes, and nowhere else.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct Kubernetes {
+    /// Keeps the annotation of the own pod that says what it costs to let it go.
+    pub pod_deletion_cost: bool,
+    /// Empty: the host's name.
+    pub pod_name: String,
+    /// The folder with `token`, `ca.crt` and `namespace`.
+    pub account_folder: String,
+}
+
+impl Default for Kubernetes {
+    fn default() -> Self {
+        Self {
+            pod_deletion_cost: false,
+            pod_name: String::new(),
+            account_folder: "/var/run/secrets/kubernetes.io/serviceaccount".to_owned(),
+        }
+    }
+}
+
+impl Default for Sentry {
+    fn default() -> Self {
+        Self {
+            dsn: Secret::default(),
+            dsn_file: String::new(),
+            environment: "production".to_owned(),
+            events_per_minute: 60,
+        }
+    }
 }
 
 impl Default for Server {
@@ -255,6 +312,7 @@ impl Default for Cluster {
             redis_url_file: String::new(),
             name: "roundtable".to_owned(),
             lease_ms: 2_000,
+            rebalance_per_minute: 0,
         }
     }
 }
@@ -299,6 +357,7 @@ impl Default for Limits {
             messages_per_minute: 120,
             messages_burst: 20,
             http_per_minute: 600,
+            stream_posts_per_minute: 6_000,
             http_per_user_minute: 1_200,
             logins_per_minute: 10,
             connections_per_ip: 0,
@@ -434,7 +493,7 @@ mod tests {
             ("LIMITS__INFLIGHT", "-1", ["limits.inflight", "-1", "integer"]),
             ("LIMITS__MESSAGES_PER_MINUTE", "5000000000", ["limits.messages_per_minute", "5000000000", "integer"]),
             ("LIMITS__OUTBOUND_BYTES", "2048", ["limits.outbound_bytes", "2048", "limits.frame_bytes"]),
-            ("SERVER__BIND", "localhost", ["server.bind", "localhost", "address"]),
+            ("SERVER__BIND", "localhost", ["server.bind", "localhost", "an address with a port"]),
             ("SERVER__BIND", "127.0.0.1:9464", ["admin.bind", "127.0.0.1:9464", "server.bind"]),
             ("SERVER__COMPRESSION", "yes", ["server.compression", "yes", "true or false"]),
             ("SERVER__ALLOWED_ORIGINS", "https://a,b", ["server.allowed_origins", "b", "https://"]),
@@ -463,7 +522,7 @@ mod tests {
     #[test]
     fn a_file_is_held_to_the_same() {
         for (file, parts) in [
-            ("[limits]\ninflihgt = 3", ["limits.inflihgt", "unknown", "inflight"]),
+            ("[limits]\ninflihgt = 3", ["limits.inflihgt: unknown", "known here", "inflight"]),
             ("[limit]\ninflight = 3", ["limit", "unknown", "limits"]),
             ("[limits]\ninflight = \"3\"", ["limits.inflight", "3", "integer"]),
             ("[limits]\ninflight = -3", ["limits.inflight", "-3", "integer"]),

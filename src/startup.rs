@@ -22,9 +22,13 @@ use crate::actors::bus::{BusActor, BusPorts};
 use crate::actors::cluster::{ClusterActor, ClusterConfig, RouterPort};
 use crate::actors::envelope::Envelope;
 use crate::actors::hub::{Hub, HubContext};
-use crate::actors::messages::{Describe, DrainShards, Flush, HubIndex, LeaveCluster, RevokedHere, ToHub, ToNode};
+use crate::actors::messages::{
+    Describe, DrainShards, Flush, HubIndex, KnownNode, LeaveCluster, RevokedHere, ToHub, ToNode,
+};
 use crate::actors::persistence::{PersistenceActor, StoreGate};
+use crate::actors::posts::{Peers, Posts};
 use crate::actors::room::RoomContext;
+use crate::actors::room::busy::Busy;
 use crate::actors::room::feed::Hubs;
 use crate::actors::router::{Connect, RegisterHub, RouterActor};
 use crate::actors::session::rates::MessageRates;
@@ -33,8 +37,10 @@ use crate::blobs::Blobs;
 use crate::config::{Config, StoreUrl};
 use crate::domain::revoked::Revoked;
 use crate::http::admin::{AdminState, Readiness};
+use crate::http::api::streams::Streams;
 use crate::http::api::{RevokePort, Shared};
 use crate::http::attachments::Attachments;
+use crate::http::overview::Overview;
 use crate::http::redirect::Redirect;
 use crate::http::server::{self, BindError};
 use crate::http::socket::Gate;
@@ -45,11 +51,12 @@ use crate::infra::postgres::{PostgresOptions, PostgresStore};
 use crate::infra::redis::RedisBus;
 use crate::infra::sealed::KeyRing;
 use crate::infra::sqlite::SqliteStore;
-use crate::jobs::{self, Jobs, cut_off, encryption, erasure, webhooks};
+use crate::jobs::{self, Jobs, cut_off, encryption, erasure, pod_deletion_cost, webhooks};
 use crate::metrics::Metrics;
 use crate::outgoing::before_send::BeforeSend;
 use crate::ports::{ClusterBus, EncryptionLeft, MessageStore, News, NodeState, StoreError};
 use crate::telemetry;
+use crate::telemetry::traces::Traces;
 
 /// How often a store that is away at the start is tried.
 const STORE_AGAIN: Duration = Duration::from_millis(500);
@@ -112,14 +119,6 @@ fn node_id() -> NodeId {
     NodeId::parse(&id).expect("hexadecimal digits make a node id")
 }
 
-/// Runs the migrations alone. Gives the names of those that were run.
-///
-/// # Errors
-/// Where the store can't be reached, or refuses.
-pub async fn migrate(config: &Config) -> Result<Vec<String>, StartError> {
-    store(config)?.migrate().await.map_err(StartError::Store)
-}
-
 /// Serves until SIGTERM or SIGINT, then drains. Runs on the caller's thread, inside an actix system.
 ///
 /// # Errors
@@ -139,7 +138,12 @@ pub async fn run(config: Config) -> Result<(), StartError> {
         tracing::warn!("attachments.url is a folder: every node of the cluster must see the same one");
     }
 
-    let core = Core::start(&config, node.clone(), store.clone(), bus.clone(), metrics.clone());
+    let busy = Arc::new(Busy::default());
+    let overview = Overview::new(metrics.clone(), busy.clone());
+    let traces = Traces::start(&config.traces, &node, &metrics).map_err(StartError::Setting)?;
+    let watched = (metrics.clone(), busy, traces.clone());
+    let core = Core::start(&config, node.clone(), store.clone(), bus.clone(), watched);
+    actix_rt::spawn(overview.clone().keep());
     let readiness = Arc::new(Readiness::default());
     let (drain, drain_asked) = watch::channel(false);
     let admin_server = server::admin(
@@ -150,6 +154,7 @@ pub async fn run(config: Config) -> Result<(), StartError> {
             store: store.clone(),
             bus: in_cluster.then(|| bus.clone()),
             cluster: core.cluster.clone().recipient(),
+            overview: overview.clone(),
             drain: Arc::new(move || {
                 drain.send_replace(true);
             }),
@@ -160,7 +165,8 @@ pub async fn run(config: Config) -> Result<(), StartError> {
 
     let mut stop = Stop { drain_asked, signalled: signals() };
     if ready_the_store(&store, &mut stop).await? {
-        let auth = Authenticator::new(&config.auth, store.clone()).map_err(|e| StartError::Setting(e.to_string()))?;
+        let auth = Authenticator::new(&config.auth, store.clone(), &metrics)
+            .map_err(|e| StartError::Setting(e.to_string()))?;
         let auth = Arc::new(auth);
         core.tend_credentials(&auth, in_cluster);
         let rates = Arc::new(MessageRates::new(config.limits.messages_per_minute, config.limits.messages_burst));
@@ -175,6 +181,7 @@ pub async fn run(config: Config) -> Result<(), StartError> {
             before_send: before_send.map(Arc::new),
             config: config.clone(),
             metrics: metrics.clone(),
+            traces: traces.clone(),
         };
         let gate = Gate::new(config.limits.connections_per_ip);
         let redirect_server = match redirect {
@@ -195,6 +202,7 @@ pub async fn run(config: Config) -> Result<(), StartError> {
 
         stop.asked().await;
         jobs.stop();
+        overview.drain_begins();
         core.drain(&readiness, &gate, Duration::from_secs(config.server.shutdown_s)).await;
         stop.signalled().await;
         core.leave().await;
@@ -204,6 +212,9 @@ pub async fn run(config: Config) -> Result<(), StartError> {
         }
     }
     timeout(Duration::from_secs(1), admin_handle.stop(false)).await.ok();
+    if let Some(traces) = traces {
+        traces.finish();
+    }
     tracing::info!("node.stopped");
     Ok(())
 }
@@ -329,6 +340,7 @@ struct Core {
     cluster: Addr<ClusterActor>,
     persistence: Addr<PersistenceActor>,
     to_nodes: Recipient<ToNode>,
+    posts: Arc<Posts>,
     gate: StoreGate,
     /// Rooms with entries that webhooks may have to be told of.
     webhook_news: News,
@@ -340,13 +352,14 @@ impl Core {
         node: NodeId,
         store: Arc<dyn MessageStore>,
         bus: Arc<dyn ClusterBus>,
-        metrics: Arc<Metrics>,
+        (metrics, busy, traces): (Arc<Metrics>, Arc<Busy>, Option<Arc<Traces>>),
     ) -> Self {
         let hubs: Hubs = Arc::new(RwLock::new(Vec::new()));
         let gate = StoreGate::default();
         let webhook_news = News::default();
         let persistence = PersistenceActor::new(store.clone(), gate.clone(), LANES, metrics.clone())
             .telling(webhook_news.clone())
+            .traced(traces.clone())
             .start();
         let router = RouterActor::new(hubs.clone()).start();
         let ports = RouterPort {
@@ -354,9 +367,13 @@ impl Core {
             lost: router.clone().recipient(),
             release: router.clone().recipient(),
         };
+        let peers = Peers::default();
         let lease = Duration::from_millis(config.cluster.lease_ms);
         let cluster =
-            ClusterActor::new(ClusterConfig { node: node.clone(), lease }, bus.clone(), ports, metrics.clone()).start();
+            ClusterActor::new(ClusterConfig { node: node.clone(), lease }, bus.clone(), ports, metrics.clone())
+                .telling(peers.clone())
+                .balancing(config.cluster.rebalance_per_minute, hubs.clone())
+                .start();
         let bus_ports = BusPorts {
             frames: router.clone().recipient(),
             broken: router.clone().recipient(),
@@ -364,6 +381,7 @@ impl Core {
         };
         let links = BusActor::new(node.clone(), bus.clone(), bus_ports, metrics.clone()).start_with_inbox();
         let to_nodes: Recipient<ToNode> = links.clone().recipient();
+        let posts = Posts::new(node.clone(), hubs.clone(), peers, to_nodes.clone(), metrics.clone());
         let rooms = RoomContext {
             node: node.clone(),
             store: store.clone(),
@@ -374,11 +392,14 @@ impl Core {
             bus: to_nodes.clone(),
             news: router.clone().recipient(),
             metrics: metrics.clone(),
+            busy,
+            traces,
         };
         router.do_send(Connect {
             rooms: Arc::new(rooms),
             released: cluster.clone().recipient(),
             lost: links.recipient(),
+            posts: posts.clone(),
         });
         Self {
             config: config.clone(),
@@ -390,6 +411,7 @@ impl Core {
             cluster,
             persistence,
             to_nodes,
+            posts,
             gate,
             webhook_news,
         }
@@ -409,6 +431,7 @@ impl Core {
         if let Some(attachments) = attachments {
             shared.serve_attachments(attachments);
         }
+        shared.serve_streams(Streams { gate: gate.clone(), posts: self.posts.clone() });
         let (router, next) = (self.router.clone(), Arc::new(AtomicU16::new(0)));
         let start_worker = Arc::new(move || {
             let index = HubIndex(next.fetch_add(1, Ordering::Relaxed));
@@ -436,6 +459,7 @@ impl Core {
     /// Starts the work that belongs to no request.
     fn start_jobs(&self, blobs: Option<Blobs>) -> jobs::Running {
         let (jobs, running) = Jobs::new(self.node.clone(), self.store.clone(), self.metrics.clone());
+        jobs::backups::start(&jobs, &self.metrics);
         jobs::credentials::sweep(&jobs);
         jobs.start_expiry();
         if self.config.search.enabled {
@@ -446,6 +470,9 @@ impl Core {
         let router = self.router.clone();
         let tell = move |revoked| router.do_send(RevokedHere { revoked, at: std::time::Instant::now() });
         cut_off::start(self.store.clone(), tell, jobs.stopping());
+        let server = pod_deletion_cost::ApiServer::of_environment();
+        let every = pod_deletion_cost::EVERY;
+        pod_deletion_cost::start(&self.config.kubernetes, server, &self.metrics, every, jobs.stopping());
         webhooks::start(&jobs, &self.config.webhooks, self.webhook_news.clone());
         if let Some(blobs) = blobs {
             jobs::attachments::start(&jobs, blobs, Duration::from_secs(self.config.attachments.unreferenced_s));
@@ -479,7 +506,7 @@ impl Core {
             actix_rt::spawn(async move {
                 let Ok(status) = cluster.send(Describe).await else { return };
                 let envelope = Envelope::Revoked(revoked).encode();
-                for (record, alive) in status.nodes {
+                for KnownNode { record, alive, .. } in status.nodes {
                     if alive && record.id != node {
                         to_nodes.do_send(ToNode { node: record.id, envelope: envelope.clone() });
                     }

@@ -14,9 +14,12 @@ use bytes::Bytes;
 use tokio::sync::oneshot;
 
 use super::messages::{
-    BusNews, ClusterStatus, Describe, DrainShards, LeaveCluster, NodesLost, OwnersChanged, ReleaseShards,
-    ShardsReleased,
+    BusNews, ClusterStatus, Describe, DrainShards, KnownNode, LeaveCluster, NodesLost, OwnersChanged, ReleaseShards,
+    ShardsReleased, ToHub,
 };
+use super::posts::Peers;
+use super::room::feed::Hubs;
+use crate::domain::balance::{Advice, Balance};
 use crate::domain::membership::{Answer, Effect, Membership, Phase, Request};
 use crate::ids::NodeId;
 use crate::metrics::Metrics;
@@ -47,11 +50,14 @@ pub struct ClusterActor {
     bus: Arc<dyn ClusterBus>,
     router: RouterPort,
     metrics: Arc<Metrics>,
+    peers: Peers,
     membership: Membership,
     /// Zero of the membership's clock.
     epoch: Instant,
-    /// The other nodes' and the own newest records.
-    records: BTreeMap<NodeId, NodeRecord>,
+    /// The other nodes' and the own newest records, with when each was first seen.
+    records: BTreeMap<NodeId, (NodeRecord, Instant)>,
+    /// When they were last read.
+    heard: Option<Instant>,
     lost: BTreeMap<NodeId, (NodeRecord, Instant)>,
     timer: Option<SpawnHandle>,
     /// Who waits for the end of a drain, and of leaving.
@@ -59,6 +65,10 @@ pub struct ClusterActor {
     /// Whether a beat failed since the last good one; so that an outage is one line in the log.
     trouble: bool,
     leaves: Vec<oneshot::Sender<()>>,
+    balance: Balance,
+    hubs: Hubs,
+    /// Which hub is asked first next.
+    next_hub: usize,
 }
 
 impl ClusterActor {
@@ -70,14 +80,64 @@ impl ClusterActor {
             bus,
             router,
             metrics,
+            peers: Peers::default(),
             epoch: Instant::now(),
             records: BTreeMap::new(),
+            heard: None,
             lost: BTreeMap::new(),
             timer: None,
             drains: Vec::new(),
             trouble: false,
             leaves: Vec::new(),
+            balance: Balance::new(0, Duration::ZERO),
+            hubs: Hubs::default(),
+            next_hub: 0,
         }
+    }
+
+    /// Asks sessions of `hubs` to come again where this node has far more than its share; at most so many a minute.
+    pub fn balancing(mut self, per_minute: u32, hubs: Hubs) -> Self {
+        (self.balance, self.hubs) = (Balance::new(per_minute, self.lease / 3), hubs);
+        self
+    }
+
+    /// Says who is in the cluster.
+    pub fn telling(mut self, peers: Peers) -> Self {
+        self.peers = peers;
+        self
+    }
+
+    /// After a beat, with what the other nodes said of themselves.
+    fn balance(&mut self) {
+        if self.membership.phase() != Phase::Ready {
+            return;
+        }
+        let others = self.records.values().map(|(record, _)| record);
+        let others = others.filter(|record| record.id != self.node && record.state == NodeState::Ready);
+        let (own, leaving) = (count(&self.metrics.sessions), count(&self.metrics.sessions_leaving));
+        let go = match self.balance.beat(self.epoch.elapsed(), own, leaving, others.map(|record| record.sessions)) {
+            Advice::Nothing => return,
+            Advice::Ask(count) => count as usize,
+            Advice::GiveUp => {
+                tracing::warn!(node.id = %self.node, sessions = own, "cluster.balance.futile");
+                return;
+            }
+        };
+        let hubs: Vec<_> = self.hubs.read().iter().flat_map(|hubs| hubs.iter()).flatten().cloned().collect();
+        if hubs.is_empty() {
+            return;
+        }
+        self.metrics.sessions_leaving.add(go as i64);
+        tracing::debug!(node.id = %self.node, sessions = go, "cluster.balance.asked");
+        // A few at a time are asked of one hub after the other, not of the first each time.
+        let (each, over) = (go / hubs.len(), go % hubs.len());
+        for n in 0..hubs.len() {
+            let count = each + usize::from(n < over);
+            if count > 0 {
+                hubs[(self.next_hub + n) % hubs.len()].do_send(ToHub::LetGo { count });
+            }
+        }
+        self.next_hub = (self.next_hub + over) % hubs.len();
     }
 
     fn now(&self) -> Duration {
@@ -103,6 +163,7 @@ impl ClusterActor {
             self.carry_out(effect, ctx);
         }
         self.metrics.nodes.set(self.membership.living() as i64);
+        self.peers.set(self.records.keys());
         if let Some(request) = self.membership.next(self.now()) {
             self.ask(request, ctx);
         }
@@ -145,7 +206,7 @@ impl ClusterActor {
             Effect::Lost(nodes) => {
                 for node in &nodes {
                     tracing::warn!(node.id = %node, "cluster.node.lost");
-                    if let Some(record) = self.records.remove(node) {
+                    if let Some((record, _)) = self.records.remove(node) {
                         self.lost.insert(node.clone(), (record, Instant::now()));
                     }
                 }
@@ -225,6 +286,9 @@ impl ClusterActor {
         };
         ctx.spawn(asking.into_actor(self).map(|result, actor, ctx| {
             let answer = actor.heard(result);
+            if matches!(answer, Answer::Beaten { .. }) {
+                actor.balance();
+            }
             let effects = actor.membership.done(answer, actor.now());
             actor.go_on(effects, ctx);
         }));
@@ -237,9 +301,14 @@ impl ClusterActor {
                 if std::mem::take(&mut self.trouble) {
                     tracing::info!(node.id = %self.node, "cluster.bus.back");
                 }
+                let now = Instant::now();
+                if !records.is_empty() {
+                    self.heard = Some(now);
+                }
                 for record in records {
                     self.lost.remove(&record.id);
-                    self.records.insert(record.id.clone(), record);
+                    let since = self.records.get(&record.id).map_or(now, |(_, since)| *since);
+                    self.records.insert(record.id.clone(), (record, since));
                 }
                 answer
             }
@@ -328,15 +397,18 @@ impl Handler<Describe> for ClusterActor {
     fn handle(&mut self, _: Describe, _: &mut Context<Self>) -> ClusterStatus {
         self.lost.retain(|_, (_, since)| since.elapsed() < SHOW_LOST);
         let own = self.record();
-        let others = self.records.values().filter(|record| record.id != self.node);
-        let living = std::iter::once(&own).chain(others).map(|record| (record.clone(), true));
-        let lost = self.lost.values().map(|(record, _)| (record.clone(), false));
+        let state = own.state;
+        let others = self.records.values().filter(|(record, _)| record.id != self.node).cloned();
+        let living = std::iter::once((own, self.epoch)).chain(others);
+        let living = living.map(|(record, since)| KnownNode { record, alive: true, since });
+        let lost = self.lost.values().cloned().map(|(record, since)| KnownNode { record, alive: false, since });
         ClusterStatus {
             node: self.node.clone(),
-            state: own.state,
+            state,
             nodes: living.chain(lost).collect(),
             owners: self.membership.owners().to_vec(),
             leased: self.membership.leased(self.now()),
+            heard: self.heard,
         }
     }
 }

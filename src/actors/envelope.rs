@@ -1,4 +1,4 @@
-//! What nodes say to each other about rooms: the envelopes and how several of them become one frame on the bus.
+//! What nodes say to each other about rooms and sessions: the envelopes and how several of them become one frame on the bus.
 //!
 //! Invariant: a frame comes from a node of the cluster, but is decoded as if it did not: bad bytes give an error,
 //! never a panic or a large allocation. Nodes of the last release understand it (fields are only added at the end).
@@ -6,6 +6,7 @@
 use bytes::Bytes;
 use serde::{Deserialize, Serialize};
 
+use crate::actors::messages::{Post, SessionKey};
 use crate::domain::command::{Caller, Command, Eviction, Hint, Reply, Signal};
 use crate::domain::revoked::Revoked;
 use crate::entry::Expiry;
@@ -18,6 +19,16 @@ pub enum Envelope {
     Room(RoomId, PeerMessage),
     /// Sessions end.
     Revoked(Revoked),
+    /// A client posted to its stream, but not on the stream's node; answered with [`Envelope::Posted`].
+    Post {
+        call: u64,
+        key: SessionKey,
+        post: Post,
+    },
+    Posted {
+        call: u64,
+        result: Result<(), Refusal>,
+    },
 }
 
 /// Between the mirror of a room and its owner.
@@ -157,6 +168,7 @@ mod tests {
             data: Some(data.expect("valid JSON")),
             over_rate_ms: None,
             refused: None,
+            trace: None,
         };
         let caller = Caller { user: UserId::parse("a").expect("valid"), admin: true, from: None };
         let ask = PeerMessage::Ask { stream: 1, n: 2, have: 1, caller, command: command.clone() };
@@ -166,6 +178,36 @@ mod tests {
             Envelope::Room(_, PeerMessage::Ask { command: back, .. }) => assert_eq!(back, command),
             other => panic!("{other:?}"),
         }
+    }
+
+    #[test]
+    fn a_trace_goes_along_and_nodes_that_know_of_none_take_it() {
+        /// `Command` as the release before traces had it, as far as `Send` goes.
+        #[derive(Deserialize)]
+        enum Former {
+            Send { id: MessageId, text: String, over_rate_ms: Option<u64> },
+        }
+        let context = "00-4bf92f3577b34da6a3ce929d0e0e4736-00f067aa0ba902b7-01";
+        for trace in [None, Some(context)] {
+            let command = Command::Send {
+                id: MessageId::parse("m1").expect("valid"),
+                text: "hi".into(),
+                reply_to: None,
+                data: None,
+                over_rate_ms: Some(1),
+                refused: None,
+                trace: trace.map(|trace| Box::new(trace.parse().expect("well-formed"))),
+            };
+            let json = serde_json::to_string(&command).expect("a command");
+            assert_eq!(json.contains("trace"), trace.is_some(), "no byte more without one: {json}");
+            assert_eq!(serde_json::from_str::<Command>(&json).expect("its own"), command);
+            let Former::Send { id, text, over_rate_ms } = serde_json::from_str(&json).expect("what it knows");
+            assert_eq!((id.as_str(), &*text, over_rate_ms), ("m1", "hi", Some(1)));
+        }
+        // What a node of that release sends.
+        let former =
+            r#"{"Send":{"id":"m1","text":"hi","reply_to":null,"data":null,"over_rate_ms":null,"refused":null}}"#;
+        assert!(matches!(serde_json::from_str(former), Ok(Command::Send { trace: None, .. })));
     }
 
     #[test]

@@ -1,10 +1,13 @@
-//! WebSocket frames as they leave: header and payload in one shared buffer, made once per way of sending it.
+//! Frames as they leave, over a WebSocket or as events of a stream: header and payload in one shared buffer, made once
+//! per way of sending it.
 //!
-//! Invariant: a buffer made here is one whole unmasked frame; the outbox never splits or joins them otherwise.
+//! Invariant: a buffer made here is one whole unmasked frame, or one whole chunk of an HTTP/1.1 body with one event in it
+//! (`text/event-stream`); the outbox never splits or joins them otherwise.
 
 use bytes::{BufMut, Bytes, BytesMut};
 
 use super::deflate;
+use crate::metrics::Transport;
 use crate::protocol::Encoding;
 
 /// Payloads shorter than this are never compressed: it costs several times the send and gains nothing.
@@ -22,8 +25,27 @@ const PONG: u8 = 0xA;
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Wire {
     pub encoding: Encoding,
-    /// Whether permessage-deflate was negotiated.
-    pub deflate: bool,
+    pub framing: Framing,
+}
+
+/// What is around a payload.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Framing {
+    /// WebSocket frames.
+    Plain,
+    /// The same, compressed: permessage-deflate was negotiated.
+    Deflate,
+    /// Server-sent events in chunks, for payloads of one line (JSON).
+    Events,
+}
+
+impl Framing {
+    pub fn transport(self) -> Transport {
+        match self {
+            Self::Plain | Self::Deflate => Transport::WebSocket,
+            Self::Events => Transport::Stream,
+        }
+    }
 }
 
 /// Why the server ends a connection: close code and a reason of at most 123 bytes.
@@ -69,35 +91,60 @@ pub struct Payload {
     encoding: Encoding,
     plain: Bytes,
     deflated: Option<Bytes>,
+    event: Option<Bytes>,
 }
 
 impl Payload {
     pub fn new(encoding: Encoding, payload: &[u8]) -> Self {
-        Self { encoding, plain: data(encoding, payload), deflated: None }
+        Self { encoding, plain: data(encoding, payload), deflated: None, event: None }
     }
 
     /// The frame for one kind of connection.
-    pub fn frame(&mut self, deflate: bool) -> Bytes {
-        if !deflate || self.plain.len() < DEFLATE_FROM {
-            return self.plain.clone();
-        }
+    pub fn frame(&mut self, framing: Framing) -> Bytes {
         let (encoding, plain) = (self.encoding, &self.plain);
-        self.deflated.get_or_insert_with(|| compressed(encoding, &plain[payload_start(plain)..])).clone()
+        let payload = || &plain[payload_start(plain)..];
+        match framing {
+            Framing::Deflate if plain.len() >= DEFLATE_FROM => {
+                self.deflated.get_or_insert_with(|| compressed(encoding, payload())).clone()
+            }
+            Framing::Plain | Framing::Deflate => plain.clone(),
+            Framing::Events => self.event.get_or_insert_with(|| event("", payload())).clone(),
+        }
     }
 }
 
 /// One data frame for one connection.
 pub fn message(wire: Wire, payload: &[u8]) -> Bytes {
-    if wire.deflate && payload.len() >= DEFLATE_FROM {
-        compressed(wire.encoding, payload)
-    } else {
-        data(wire.encoding, payload)
+    match wire.framing {
+        Framing::Deflate if payload.len() >= DEFLATE_FROM => compressed(wire.encoding, payload),
+        Framing::Plain | Framing::Deflate => data(wire.encoding, payload),
+        Framing::Events => event("", payload),
     }
 }
 
-/// Asks for a sign of life.
-pub fn ping() -> Bytes {
-    Bytes::from_static(&[FIN | PING, 0])
+/// Asks for a sign of life. A stream's client gives one in any case; what matters there is that proxies see bytes.
+pub fn ping(framing: Framing) -> Bytes {
+    match framing {
+        Framing::Plain | Framing::Deflate => Bytes::from_static(&[FIN | PING, 0]),
+        Framing::Events => Bytes::from_static(b"8\r\n: ping\n\n\r\n"),
+    }
+}
+
+/// The first event of a stream: what it is called.
+pub fn opened(stream: &str) -> Bytes {
+    event("open", serde_json::json!({"stream": stream}).to_string().as_bytes())
+}
+
+/// One chunk with one event; `payload` must be one line.
+fn event(name: &str, payload: &[u8]) -> Bytes {
+    let line = if name.is_empty() { String::new() } else { format!("event: {name}\n") };
+    let length = line.len() + "data: ".len() + payload.len() + "\n\n".len();
+    let head = format!("{length:x}\r\n{line}data: ");
+    let mut chunk = BytesMut::with_capacity(head.len() + payload.len() + 4);
+    chunk.put_slice(head.as_bytes());
+    chunk.put_slice(payload);
+    chunk.put_slice(b"\n\n\r\n");
+    chunk.freeze()
 }
 
 /// Answers a ping; `payload` as it came (at most 125 bytes).
@@ -105,7 +152,12 @@ pub fn pong(payload: &[u8]) -> Bytes {
     framed(FIN | PONG, payload)
 }
 
-pub fn close(closing: Closing) -> Bytes {
+/// The last words: a close frame, or an event and the end of the body.
+pub fn close(framing: Framing, closing: Closing) -> Bytes {
+    if framing == Framing::Events {
+        let said = serde_json::json!({"code": closing.code, "reason": closing.reason}).to_string();
+        return [&event("close", said.as_bytes())[..], b"0\r\n\r\n"].concat().into();
+    }
     let mut payload = Vec::with_capacity(2 + closing.reason.len());
     payload.extend_from_slice(&closing.code.to_be_bytes());
     payload.extend_from_slice(closing.reason.as_bytes());
@@ -175,23 +227,23 @@ mod tests {
 
     #[test]
     fn headers_have_the_three_lengths() {
-        let json = Wire { encoding: Encoding::Json, deflate: false };
+        let json = Wire { encoding: Encoding::Json, framing: Framing::Plain };
         assert_eq!(&message(json, b"{}")[..], b"\x81\x02{}");
         let frame = message(json, &[b'a'; 126]);
         assert_eq!((&frame[..4], frame.len()), (&[0x81, 126, 0, 126][..], 130));
-        let frame = message(Wire { encoding: Encoding::MsgPack, deflate: false }, &[0; 70_000]);
+        let frame = message(Wire { encoding: Encoding::MsgPack, framing: Framing::Plain }, &[0; 70_000]);
         assert_eq!((&frame[..2], frame.len()), (&[0x82, 127][..], 70_010));
     }
 
     #[test]
     fn a_payload_is_compressed_once_and_only_when_it_is_long() {
         let mut short = Payload::new(Encoding::Json, b"{}");
-        assert_eq!(short.frame(true), short.frame(false));
+        assert_eq!(short.frame(Framing::Deflate), short.frame(Framing::Plain));
         let mut long = Payload::new(Encoding::Json, &[b'a'; 4_000]);
-        let packed = long.frame(true);
+        let packed = long.frame(Framing::Deflate);
         assert!(packed.len() < 100 && packed[0] == 0xc1);
-        assert_eq!(packed.as_ptr(), long.frame(true).as_ptr());
-        assert_eq!(long.frame(false).len(), 4_004);
+        assert_eq!(packed.as_ptr(), long.frame(Framing::Deflate).as_ptr());
+        assert_eq!(long.frame(Framing::Plain).len(), 4_004);
     }
 
     #[test]
@@ -203,13 +255,42 @@ mod tests {
         })
         .take(2_000)
         .collect();
-        let frame = message(Wire { encoding: Encoding::MsgPack, deflate: true }, &noise);
+        let frame = message(Wire { encoding: Encoding::MsgPack, framing: Framing::Deflate }, &noise);
         assert_eq!(frame[0], 0x82);
     }
 
     #[test]
     fn close_frames_say_why() {
-        assert_eq!(&close(Closing::GOODBYE)[..], &[0x88, 2, 0x03, 0xe8]);
+        assert_eq!(&close(Framing::Plain, Closing::GOODBYE)[..], &[0x88, 2, 0x03, 0xe8]);
         assert_eq!(&close_echo(None)[..], &[0x88, 0]);
+    }
+
+    /// The events in a chunked body.
+    fn unchunked(mut bytes: &[u8]) -> String {
+        let mut body = Vec::new();
+        while !bytes.is_empty() {
+            let end = bytes.windows(2).position(|two| two == b"\r\n").expect("a size");
+            let size = usize::from_str_radix(std::str::from_utf8(&bytes[..end]).expect("text"), 16).expect("a size");
+            body.extend_from_slice(&bytes[end + 2..end + 2 + size]);
+            assert_eq!(&bytes[end + 2 + size..end + 4 + size], b"\r\n");
+            bytes = &bytes[end + 4 + size..];
+        }
+        String::from_utf8(body).expect("text")
+    }
+
+    #[test]
+    fn a_stream_is_made_of_whole_chunks_of_whole_events() {
+        let wire = Wire { encoding: Encoding::Json, framing: Framing::Events };
+        let long = format!("{{\"a\":\"{}\"}}", "x".repeat(70_000));
+        let mut shared = Payload::new(Encoding::Json, long.as_bytes());
+        let first = shared.frame(Framing::Events);
+        assert_eq!(first, message(wire, long.as_bytes()));
+        assert_eq!(first.as_ptr(), shared.frame(Framing::Events).as_ptr(), "made once");
+        assert_eq!(unchunked(&first), format!("data: {long}\n\n"));
+        assert_eq!(unchunked(&ping(Framing::Events)), ": ping\n\n");
+        assert_eq!(unchunked(&opened("n.0.1")), "event: open\ndata: {\"stream\":\"n.0.1\"}\n\n");
+        let last = close(Framing::Events, Closing::DRAINING);
+        assert_eq!(unchunked(&last), "event: close\ndata: {\"code\":4200,\"reason\":\"draining\"}\n\n");
+        assert!(last.ends_with(b"\r\n0\r\n\r\n"), "and the body's end");
     }
 }

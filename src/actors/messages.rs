@@ -3,15 +3,20 @@
 //! `do_send` ignores a mailbox's capacity, so each edge that carries client traffic has a credit of its own, written
 //! beside its message: nothing here can grow without a bound.
 
+use std::fmt;
 use std::sync::{Arc, OnceLock};
 use std::time::Instant;
 
 use actix::{Message, Recipient};
 use bytes::Bytes;
+use serde::{Deserialize, Serialize};
+use tokio::sync::oneshot;
 
 use crate::actors::envelope::{Envelope, PeerMessage};
+use crate::actors::stream_id::Proof;
 use crate::domain::command::{Caller, Command, Eviction, Hint, Reply, Signal};
 use crate::domain::revoked::Revoked;
+use crate::domain::trace::TraceContext;
 use crate::entry::Entry;
 use crate::ids::{NodeId, RoomId, Seq, ShardId, UserId};
 use crate::ports::{Appended, NodeRecord, NodeState, RoomAppend, StoreError};
@@ -20,15 +25,22 @@ use crate::refusal::Refusal;
 // ------------------------------------------------------------------------------------------------- session ↔ room
 
 /// Which worker thread's hub, counted from 0.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
 pub struct HubIndex(pub u16);
 
 /// A session within its hub: slot and generation, never reused while an answer may be on its way.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
 pub struct SessionKey {
     pub hub: HubIndex,
     pub slot: u32,
     pub generation: u32,
+}
+
+/// As log lines have it.
+impl fmt::Display for SessionKey {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}-{}-{}", self.hub.0, self.slot, self.generation)
+    }
 }
 
 /// Where the answer to a request goes.
@@ -37,7 +49,7 @@ pub enum Origin {
     /// To a session, by its hub; `corr` is the session's own number for the request.
     Session { key: SessionKey, corr: u32 },
     /// To a waiting HTTP call.
-    Call(tokio::sync::oneshot::Sender<Result<Reply, Refusal>>),
+    Call(oneshot::Sender<Result<Reply, Refusal>>),
     /// To a mirror on another node: its stream's number of the request.
     Peer { node: NodeId, stream: u64, n: u64 },
 }
@@ -81,6 +93,16 @@ impl LogEntry {
     pub fn msgpack(&self, encode: impl FnOnce(&Entry) -> Bytes) -> &Bytes {
         self.msgpack.get_or_init(|| encode(&self.entry))
     }
+}
+
+/// What a client posted to its stream. Credit: one a call of the HTTP API, and `actors::posts`' own between nodes.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+pub struct Post {
+    pub proof: Proof,
+    /// 1, 2, 3, … in the stream.
+    pub n: u64,
+    /// JSON, one frame each.
+    pub frames: Vec<String>,
 }
 
 /// One answer to a session's request.
@@ -144,6 +166,16 @@ pub enum ToHub {
     Revoked {
         revoked: Revoked,
         at: Instant,
+    },
+    /// To a stream: frames of its client, answered through `call` once its session has them.
+    Post {
+        key: SessionKey,
+        post: Post,
+        call: oneshot::Sender<Result<(), Refusal>>,
+    },
+    /// Tell a few sessions to go: other nodes have room.
+    LetGo {
+        count: usize,
     },
     /// Tell every session to go, in a spread over `over_ms`.
     Drain {
@@ -230,12 +262,24 @@ pub struct Describe;
 pub struct ClusterStatus {
     pub node: NodeId,
     pub state: NodeState,
-    /// Every node seen lately: with a living lease (`true`), or lost less than a minute ago (`false`).
-    pub nodes: Vec<(NodeRecord, bool)>,
+    /// Every node seen lately.
+    pub nodes: Vec<KnownNode>,
     /// One owner or nobody a shard, in shard order.
     pub owners: Vec<Option<NodeId>>,
     /// Whether this node's lease lives by its own clock.
     pub leased: bool,
+    /// When the nodes' records were last read; `None`: never.
+    pub heard: Option<Instant>,
+}
+
+/// A node as another one, or itself, knows it.
+#[derive(Clone, Debug)]
+pub struct KnownNode {
+    pub record: NodeRecord,
+    /// With a living lease; else lost, less than a minute ago.
+    pub alive: bool,
+    /// Since when it is so, as far as the one who tells this saw it.
+    pub since: Instant,
 }
 
 // ------------------------------------------------------------------------------------------------------------ bus
@@ -309,6 +353,8 @@ pub enum RoomNews {
 #[rtype(result = "()")]
 pub struct Append {
     pub append: RoomAppend,
+    /// The requests in it that are traced.
+    pub traced: Vec<TraceContext>,
     pub reply: Recipient<AppendDone>,
 }
 

@@ -17,6 +17,7 @@ use crate::ids::{RoomId, Seq, UserId};
 use crate::limits::COMMIT_ITEMS;
 use crate::metrics::Metrics;
 use crate::ports::{Appended, MessageStore, News, Outcome, RoomNo, StoreError};
+use crate::telemetry::traces::{Said, Span, Traces};
 
 /// After this an append counts as in doubt.
 const COMMIT_TIMEOUT: Duration = Duration::from_secs(4);
@@ -52,14 +53,18 @@ pub struct PersistenceActor {
     store: Arc<dyn MessageStore>,
     gate: StoreGate,
     metrics: Arc<Metrics>,
-    waiting: VecDeque<Append>,
-    free_lanes: usize,
+    /// Each with when it came.
+    waiting: VecDeque<(Instant, Append)>,
+    waiting_items: usize,
+    /// When the oldest append of each batch under way came.
+    under_way: Vec<Instant>,
     lanes: usize,
     marks: HashMap<(RoomId, UserId), Seq>,
     writing_marks: bool,
     flushes: Vec<tokio::sync::oneshot::Sender<()>>,
     /// Who is told of the rooms that got entries.
     news: Vec<News>,
+    traces: Option<Arc<Traces>>,
 }
 
 impl PersistenceActor {
@@ -70,13 +75,21 @@ impl PersistenceActor {
             gate,
             metrics,
             waiting: VecDeque::new(),
-            free_lanes: lanes,
+            waiting_items: 0,
+            under_way: Vec::with_capacity(lanes),
             lanes,
             marks: HashMap::new(),
             writing_marks: false,
             flushes: Vec::new(),
             news: Vec::new(),
+            traces: None,
         }
+    }
+
+    /// Commits of requests that are traced are told of there.
+    pub fn traced(mut self, traces: Option<Arc<Traces>>) -> Self {
+        self.traces = traces;
+        self
     }
 
     /// The rooms that get entries are noted there from now on.
@@ -86,18 +99,22 @@ impl PersistenceActor {
     }
 
     fn pump(&mut self, ctx: &mut Context<Self>) {
-        while self.free_lanes > 0 && !self.waiting.is_empty() {
-            let (mut items, mut appends, mut replies) = (0, Vec::new(), Vec::new());
+        while self.under_way.len() < self.lanes
+            && let Some(&(oldest, _)) = self.waiting.front()
+        {
+            let (mut items, mut appends, mut replies, mut traced) = (0, Vec::new(), Vec::new(), Vec::new());
             while items < COMMIT_ITEMS
-                && let Some(next) = self.waiting.pop_front()
+                && let Some((_, next)) = self.waiting.pop_front()
             {
                 items += next.append.items.len();
+                traced.extend(next.traced);
                 replies.push((next.append.no, next.reply));
                 appends.push(next.append);
             }
-            self.free_lanes -= 1;
+            self.waiting_items -= items;
+            self.under_way.push(oldest);
             let rooms = appends.len();
-            self.metrics.persistence_queue.set(self.waiting.len() as i64);
+            let span = traced.first().map(|first| Span::under(*first, false));
             let (store, began) = (self.store.clone(), Instant::now());
             let commit = async move {
                 match tokio::time::timeout(COMMIT_TIMEOUT, store.append(appends)).await {
@@ -106,13 +123,26 @@ impl PersistenceActor {
                 }
             };
             ctx.spawn(commit.into_actor(self).map(move |result, actor, ctx| {
-                actor.free_lanes += 1;
+                if let Some(at) = actor.under_way.iter().position(|came| *came == oldest) {
+                    actor.under_way.swap_remove(at);
+                }
                 actor.metrics.committed(rooms, items, began.elapsed());
+                if let (Some(span), Some(traces)) = (span, &actor.traces) {
+                    let failed = result.is_err().then_some(Said::Failed);
+                    let said: Vec<_> = [Some(Said::Batch(rooms, items)), failed].into_iter().flatten().collect();
+                    traces.end_batch(&span, &traced[1..], &said);
+                }
                 actor.answer(replies, result, ctx);
                 actor.pump(ctx);
                 actor.settle_flushes();
             }));
         }
+        self.tell_what_waits();
+    }
+
+    fn tell_what_waits(&self) {
+        let came = self.under_way.iter().chain(self.waiting.front().map(|(came, _)| came));
+        self.metrics.commits_wait(self.waiting_items, came.min().copied());
     }
 
     fn answer(
@@ -161,7 +191,8 @@ impl PersistenceActor {
             tracing::warn!(error = %error, waiting = self.waiting.len(), "store.away");
             self.probe(ctx);
         }
-        for append in self.waiting.drain(..) {
+        self.waiting_items = 0;
+        for (_, append) in self.waiting.drain(..) {
             append.reply.do_send(AppendDone(Err(error.clone())));
         }
     }
@@ -217,7 +248,7 @@ impl PersistenceActor {
     }
 
     fn settle_flushes(&mut self) {
-        let idle = self.waiting.is_empty() && self.free_lanes == self.lanes;
+        let idle = self.waiting.is_empty() && self.under_way.is_empty();
         if idle && !self.writing_marks && (self.marks.is_empty() || !self.gate.is_open()) {
             for flush in self.flushes.drain(..) {
                 // Whoever asked may be gone.
@@ -247,10 +278,13 @@ impl Handler<Append> for PersistenceActor {
             append.reply.do_send(AppendDone(Err(StoreError::Unavailable("away".into()))));
             return;
         }
-        self.waiting.push_back(append);
+        self.waiting_items += append.append.items.len();
+        self.waiting.push_back((Instant::now(), append));
         // Later in this turn of the loop: what else is in the mailbox goes into the same transaction.
         if self.waiting.len() == 1 {
             ctx.spawn(async {}.into_actor(self).map(|(), actor, ctx| actor.pump(ctx)));
+        } else {
+            self.tell_what_waits();
         }
     }
 }

@@ -15,6 +15,7 @@ use crate::actors::messages::{
     FromNode, HubIndex, LinkBroken, Lookup, NodesLost, OwnersChanged, ReleaseShards, RevokedHere, RoomControl,
     RoomNews, ShardsReleased, ToHub, ToRoom,
 };
+use crate::actors::posts::Posts;
 use crate::actors::room::feed::Hubs;
 use crate::actors::room::{RoomActor, RoomContext};
 use crate::domain::revoked::Revoked;
@@ -37,6 +38,7 @@ pub struct Connect {
     pub released: Recipient<ShardsReleased>,
     /// The bus, which forgets its links to them.
     pub lost: Recipient<NodesLost>,
+    pub posts: Arc<Posts>,
 }
 
 struct Entry {
@@ -49,6 +51,7 @@ struct Connected {
     rooms: Arc<RoomContext>,
     released: Recipient<ShardsReleased>,
     lost: Recipient<NodesLost>,
+    posts: Arc<Posts>,
 }
 
 pub struct RouterActor {
@@ -157,7 +160,8 @@ impl Handler<Connect> for RouterActor {
     type Result = ();
 
     fn handle(&mut self, message: Connect, _: &mut Self::Context) {
-        self.connected = Some(Connected { rooms: message.rooms, released: message.released, lost: message.lost });
+        let Connect { rooms, released, lost, posts } = message;
+        self.connected = Some(Connected { rooms, released, lost, posts });
     }
 }
 
@@ -213,6 +217,16 @@ impl Handler<FromNode> for RouterActor {
                     }
                 }
                 Envelope::Revoked(revoked) => self.revoked(&revoked, Instant::now()),
+                Envelope::Post { call, key, post } => {
+                    if let Some(connected) = &self.connected {
+                        connected.posts.arrived(message.node.clone(), call, key, post);
+                    }
+                }
+                Envelope::Posted { call, result } => {
+                    if let Some(connected) = &self.connected {
+                        connected.posts.answered(call, result);
+                    }
+                }
             }
         }
     }

@@ -25,6 +25,7 @@ use crate::config;
 use crate::domain::revoked::Revoked;
 use crate::domain::scopes::{Grant, Need, Scopes};
 use crate::ids::{Millis, UserId};
+use crate::metrics::Metrics;
 use crate::ports::{
     Created, Device, Login, MessageStore, NEVER, NewCredential, SecretHash, Standing, StoreError, User,
 };
@@ -208,7 +209,7 @@ pub struct Authenticator {
 impl Authenticator {
     /// # Errors
     /// A key that can't be read, as a wrong setting.
-    pub fn new(auth: &config::Auth, store: Arc<dyn MessageStore>) -> Result<Self, config::Invalid> {
+    pub fn new(auth: &config::Auth, store: Arc<dyn MessageStore>, metrics: &Metrics) -> Result<Self, config::Invalid> {
         Ok(Self {
             keys: Keys::load(&auth.jwt)?,
             lookups: Lookups::new(store.clone()),
@@ -219,7 +220,7 @@ impl Authenticator {
             logins: Cache::new(LOGINS_MOST, LOGINS_HEARD),
             seen: Seen::default(),
             good: Cache::new(KNOWN_USERS_MOST, GOOD),
-            passwords: Passwords::new(),
+            passwords: Passwords::new(metrics.password_hashes_waiting.clone()),
             throttle: Throttle::new(),
             revoked: AtomicU64::new(0),
             started: Instant::now(),

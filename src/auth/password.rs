@@ -8,6 +8,7 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 
 use argon2::password_hash::{PasswordHash, PasswordHasher, PasswordVerifier, SaltString};
 use argon2::{Algorithm, Argon2, Params, Version};
+use prometheus::IntGauge;
 use rand::TryRngCore;
 use rand::rngs::OsRng;
 use tokio::sync::Semaphore;
@@ -24,12 +25,14 @@ pub(super) struct Passwords {
     running: Semaphore,
     held: AtomicUsize,
     most: usize,
+    /// Tells how many are held.
+    gauge: IntGauge,
 }
 
 impl Passwords {
-    pub(super) fn new() -> Self {
+    pub(super) fn new(gauge: IntGauge) -> Self {
         let cores = std::thread::available_parallelism().map_or(1, usize::from);
-        Self { running: Semaphore::new(cores), held: AtomicUsize::new(0), most: cores * WAITING }
+        Self { running: Semaphore::new(cores), held: AtomicUsize::new(0), most: cores * WAITING, gauge }
     }
 
     pub(super) async fn hash(&self, password: String) -> Result<String, AuthError> {
@@ -49,25 +52,27 @@ impl Passwords {
     }
 
     async fn run<T: Send + 'static>(&self, work: impl FnOnce() -> T + Send + 'static) -> Result<T, AuthError> {
-        let _held = Held::take(&self.held, self.most).ok_or(AuthError::Overloaded)?;
+        let _held = Held::take(self).ok_or(AuthError::Overloaded)?;
         let _permit = self.running.acquire().await.map_err(|_| AuthError::Unavailable("stopping".to_owned()))?;
         tokio::task::spawn_blocking(work).await.map_err(|_| AuthError::Fault("checking a password failed".to_owned()))
     }
 }
 
 /// A place among those that run or wait; given back when dropped, also when the caller goes away.
-struct Held<'a>(&'a AtomicUsize);
+struct Held<'a>(&'a Passwords);
 
 impl<'a> Held<'a> {
-    fn take(held: &'a AtomicUsize, most: usize) -> Option<Self> {
-        held.fetch_update(Ordering::AcqRel, Ordering::Acquire, |n| (n < most).then_some(n + 1)).ok()?;
-        Some(Self(held))
+    fn take(of: &'a Passwords) -> Option<Self> {
+        of.held.fetch_update(Ordering::AcqRel, Ordering::Acquire, |n| (n < of.most).then_some(n + 1)).ok()?;
+        of.gauge.inc();
+        Some(Self(of))
     }
 }
 
 impl Drop for Held<'_> {
     fn drop(&mut self) {
-        self.0.fetch_sub(1, Ordering::AcqRel);
+        self.0.gauge.dec();
+        self.0.held.fetch_sub(1, Ordering::AcqRel);
     }
 }
 
@@ -103,9 +108,13 @@ fn verify(password: &str, hash: &str) -> Result<bool, AuthError> {
 mod tests {
     use super::*;
 
+    fn gauge() -> IntGauge {
+        IntGauge::new("waiting", "Those who wait.").expect("a name")
+    }
+
     #[tokio::test]
     async fn a_password_matches_its_hash_and_nothing_else() {
-        let passwords = Passwords::new();
+        let passwords = Passwords::new(gauge());
         let hash = passwords.hash("correct horse".to_owned()).await.expect("hashed");
         assert!(hash.starts_with("$argon2id$v=19$m=19456,t=2,p=1$"), "{hash}");
         assert_ne!(passwords.hash("correct horse".to_owned()).await.as_ref(), Ok(&hash), "the salt is random");
@@ -118,11 +127,13 @@ mod tests {
 
     #[test]
     fn those_who_wait_are_bounded_and_places_come_back() {
-        let held = AtomicUsize::new(0);
-        let first = Held::take(&held, 1);
+        let passwords = Passwords { most: 1, ..Passwords::new(gauge()) };
+        let first = Held::take(&passwords);
         assert!(first.is_some());
-        assert!(Held::take(&held, 1).is_none());
+        assert!(Held::take(&passwords).is_none());
+        assert_eq!(passwords.gauge.get(), 1);
         drop(first);
-        assert!(Held::take(&held, 1).is_some());
+        assert_eq!(passwords.gauge.get(), 0);
+        assert!(Held::take(&passwords).is_some());
     }
 }

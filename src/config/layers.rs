@@ -80,6 +80,9 @@ fn parse(key: &str, text: &str, default: &Value) -> Result<Value, Invalid> {
         Value::Bool(..) => {
             Value::from(text.trim().parse::<bool>().map_err(|_| Invalid::new(key, text, "true or false"))?)
         }
+        Value::Num(_, figment::value::Num::F64(_)) => {
+            Value::from(text.trim().parse::<f64>().map_err(|_| Invalid::new(key, text, "a number"))?)
+        }
         Value::Num(..) => {
             Value::from(text.trim().parse::<u64>().map_err(|_| Invalid::new(key, text, "an integer from 0 up"))?)
         }
@@ -120,7 +123,12 @@ fn explain(error: &figment::Error, figment: &Figment, file: Option<&Path>) -> In
     };
     match &error.kind {
         Kind::UnknownField(field, known) => {
-            let path = if key.is_empty() { field.clone() } else { format!("{key}.{field}") };
+            // The path ends with the field that is unknown, or before it.
+            let path = match path.last() {
+                None => field.clone(),
+                Some(last) if last == field => key,
+                Some(_) => format!("{key}.{field}"),
+            };
             Invalid::line(format!("{path}: unknown key; known here: {}", known.join(", ")))
         }
         Kind::InvalidType(actual, expected) | Kind::InvalidValue(actual, expected) => {
@@ -137,16 +145,17 @@ fn explain(error: &figment::Error, figment: &Figment, file: Option<&Path>) -> In
             if let Some(item) = item {
                 value = value.and_then(|list| list.into_array()).and_then(|list| list.into_iter().nth(item));
             }
-            Invalid::new(&key, &value.and_then(Value::into_string).unwrap_or_default(), rule)
+            Invalid::new(&key, &value.and_then(Value::into_string).unwrap_or_default(), article(rule))
         }
         _ => Invalid::line(format!("{key}: {error}")),
     }
 }
 
-/// serde's "expected" as a phrase behind "it must be".
+/// What serde or a type of the standard library expects, as a phrase behind "it must be".
 fn article(expected: &str) -> &str {
     match expected {
         "u16" | "u32" | "u64" | "usize" => "an integer from 0 up",
+        "invalid socket address syntax" => "an address with a port, as 0.0.0.0:8080 or [::]:8080",
         other => other,
     }
 }

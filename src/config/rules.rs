@@ -1,10 +1,11 @@
 //! Ranges of settings and the relations between them.
 
+use sentry::types::Dsn;
 use tracing_subscriber::EnvFilter;
 use tracing_subscriber::filter::LevelFilter;
 
 use super::layers::Invalid;
-use super::{Config, StoreUrl};
+use super::{Config, Kubernetes, Sentry, StoreUrl};
 
 pub(super) fn check(config: &Config) -> Result<(), Invalid> {
     let Config { server, admin, store, cluster, auth, attachments, encryption, limits, log, .. } = config;
@@ -35,6 +36,7 @@ pub(super) fn check(config: &Config) -> Result<(), Invalid> {
         return Err(Invalid::new("cluster.name", &cluster.name, "1 to 64 of A–Z a–z 0–9 . _ -"));
     }
     range("cluster.lease_ms", cluster.lease_ms, 300, 60_000)?;
+    range("cluster.rebalance_per_minute", u64::from(cluster.rebalance_per_minute), 0, 1_000_000)?;
     range("auth.session_days", u64::from(auth.session_days), 1, 3_650)?;
     range("attachments.max_bytes", attachments.max_bytes, 1, 5 * 1024 * 1024 * 1024)?;
     if attachments.per_user_bytes > 0 && attachments.per_user_bytes < attachments.max_bytes {
@@ -50,13 +52,6 @@ pub(super) fn check(config: &Config) -> Result<(), Invalid> {
     let secret = attachments.secret.expose();
     if !secret.is_empty() && secret.len() < 32 {
         return Err(Invalid::new("attachments.secret", secret, "empty, or at least 32 bytes"));
-    }
-    if !secret.is_empty() && !attachments.secret_file.is_empty() {
-        return Err(Invalid::new(
-            "attachments.secret_file",
-            &attachments.secret_file,
-            "empty beside attachments.secret",
-        ));
     }
     if limits.messages_per_minute > 0 {
         range("limits.messages_burst", u64::from(limits.messages_burst), 1, u64::from(u32::MAX))?;
@@ -84,7 +79,40 @@ pub(super) fn check(config: &Config) -> Result<(), Invalid> {
             "off, error, warn, info, debug, trace, or such with targets: info,roundtable=debug",
         ));
     }
+    pod(&config.kubernetes)?;
+    config.traces.check()?;
+    reports(&config.sentry)
+}
+
+/// What Kubernetes knows this node by.
+fn pod(kubernetes: &Kubernetes) -> Result<(), Invalid> {
+    let name = &kubernetes.pod_name;
+    let plain = |byte: u8| byte.is_ascii_lowercase() || byte.is_ascii_digit() || matches!(byte, b'-' | b'.');
+    if name.len() > 253 || !name.bytes().all(plain) {
+        return Err(Invalid::new(
+            "kubernetes.pod_name",
+            name,
+            "empty, or the name of a pod: at most 253 of a–z 0–9 - .",
+        ));
+    }
+    if kubernetes.account_folder.is_empty() {
+        return Err(Invalid::new("kubernetes.account_folder", "", "a folder"));
+    }
     Ok(())
+}
+
+/// Error reports.
+fn reports(sentry: &Sentry) -> Result<(), Invalid> {
+    let dsn = sentry.dsn.expose();
+    if !dsn.is_empty() && dsn.parse::<Dsn>().is_err() {
+        return Err(Invalid::new("sentry.dsn", dsn, "empty, or a DSN: https://KEY@HOST/PROJECT"));
+    }
+    let plain = |byte: u8| byte.is_ascii_graphic() && byte != b'/';
+    if !(1..=64).contains(&sentry.environment.len()) || !sentry.environment.bytes().all(plain) {
+        let allowed = "1 to 64 letters, digits and signs, without spaces and slashes";
+        return Err(Invalid::new("sentry.environment", &sentry.environment, allowed));
+    }
+    range("sentry.events_per_minute", u64::from(sentry.events_per_minute), 1, 100_000)
 }
 
 /// Hooks and webhooks.

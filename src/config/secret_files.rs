@@ -10,7 +10,7 @@ use figment::providers::Serialized;
 use super::layers::Invalid;
 
 /// Every setting that may be read from a file named by the key with `_file` behind it; none of them is ever shown whole.
-pub(super) const SECRETS: [&str; 8] = [
+pub(super) const SECRETS: [&str; 10] = [
     "store.url",
     "cluster.redis_url",
     "auth.jwt.secret",
@@ -19,6 +19,8 @@ pub(super) const SECRETS: [&str; 8] = [
     "attachments.secret",
     "hooks.before_send.secret",
     "encryption.keys",
+    "sentry.dsn",
+    "traces.headers",
 ];
 /// Longest one read.
 const LONGEST: u64 = 64 * 1024;

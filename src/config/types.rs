@@ -11,6 +11,8 @@ use serde::de::Error as _;
 use serde::{Deserialize, Deserializer, Serialize, Serializer};
 use url::Url;
 
+use super::postgres_url;
+
 /// A text that must not be shown. Its `Debug` shows none of it.
 #[derive(Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(transparent)]
@@ -188,10 +190,10 @@ impl FromStr for StoreUrl {
             };
         }
         if text.starts_with("postgres://") || text.starts_with("postgresql://") {
-            let parsed: Result<tokio_postgres::Config, _> = text.parse();
-            return match parsed {
-                Ok(parsed) if !parsed.get_hosts().is_empty() => Ok(Self::Postgres(Secret::new(text))),
-                _ => Err(rule),
+            return match postgres_url::read(text) {
+                Ok(_) => Ok(Self::Postgres(Secret::new(text))),
+                Err(postgres_url::PLACE) => Err(rule),
+                Err(wrong) => Err(wrong),
             };
         }
         Err(rule)

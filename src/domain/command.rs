@@ -3,6 +3,7 @@
 use serde::{Deserialize, Serialize};
 
 use crate::domain::audit::Whence;
+use crate::domain::trace::TraceContext;
 use crate::entry::{Data, Role, RoomPatch};
 use crate::ids::{MessageId, Millis, Seq, UserId};
 use crate::refusal::Refusal;
@@ -30,6 +31,9 @@ pub enum Command {
         over_rate_ms: Option<u64>,
         /// It was found at the edge that it must not be stored: refuse with this unless the message is a repeat.
         refused: Option<Refusal>,
+        /// Where it stands in a trace, if it is traced.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        trace: Option<Box<TraceContext>>,
     },
     Edit {
         target: Seq,

@@ -1,4 +1,5 @@
-//! The admin listener: health, readiness, metrics, the cluster as this node sees it, and drain. Not for the public.
+//! The admin listener: health, readiness, metrics, the cluster as this node sees it, drain, and a page that shows it all. Not for
+//! the public.
 //!
 //! Invariant: `/livez` and `/readyz` wait for nothing, so that a probe is answered whatever is away; `/health` asks the
 //! store and Redis, each for at most [`CHECK_WAIT`].
@@ -9,17 +10,18 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
 
 use actix::Recipient;
-use actix_web::HttpResponse;
 use actix_web::http::header;
 use actix_web::middleware::from_fn;
 use actix_web::web::{self, Data, ServiceConfig};
+use actix_web::{HttpRequest, HttpResponse};
 use serde::Serialize;
 use serde_json::json;
 
+use super::overview::{self, Overview};
 use super::problem::{Answer, Problem, not_allowed};
 use super::query::Query;
-use super::security;
-use crate::actors::messages::{ClusterStatus, Describe};
+use super::{operator, security};
+use crate::actors::messages::{ClusterStatus, Describe, KnownNode};
 use crate::ids::{RoomId, ShardId};
 use crate::metrics::Metrics;
 use crate::ports::{ClusterBus, MessageStore, NodeState};
@@ -95,6 +97,7 @@ pub struct AdminState {
     /// In a cluster.
     pub bus: Option<Arc<dyn ClusterBus>>,
     pub cluster: Recipient<Describe>,
+    pub overview: Arc<Overview>,
     /// Starts the drain and returns at once; called again it does nothing more.
     pub drain: Arc<dyn Fn() + Send + Sync>,
 }
@@ -102,18 +105,22 @@ pub struct AdminState {
 /// The routes, with the security headers around them.
 pub fn routes(state: AdminState) -> impl FnOnce(&mut ServiceConfig) {
     move |config| {
+        let page = operator::addresses().fold(web::scope(""), |scope, address| {
+            let file = web::resource(address).get(operator::file).head(operator::file);
+            scope.service(file.default_service(not_allowed("GET, HEAD")))
+        });
         config.app_data(Data::new(state)).service(
-            web::scope("")
-                .wrap(from_fn(|request, next| security::around(None, false, request, next)))
+            page.wrap(from_fn(|request, next| security::around(None, false, request, next)))
                 .service(web::resource("/livez").get(livez).head(livez).default_service(not_allowed("GET, HEAD")))
                 .service(web::resource("/readyz").get(readyz).head(readyz).default_service(not_allowed("GET, HEAD")))
                 .service(web::resource("/health").get(health).default_service(not_allowed("GET")))
                 .service(web::resource("/metrics").get(metrics).default_service(not_allowed("GET")))
                 .service(web::resource("/cluster").get(cluster).default_service(not_allowed("GET")))
+                .service(web::resource("/overview").get(overview::overview).default_service(not_allowed("GET")))
                 .service(web::resource("/drain").post(drain).default_service(not_allowed("POST")))
                 .default_service(web::to(|| async {
                     Problem::from(Refusal::not_found(
-                        "the admin listener has /livez, /readyz, /health, /metrics, /cluster and /drain",
+                        "the admin listener has /, /livez, /readyz, /health, /metrics, /cluster, /overview and /drain",
                     ))
                     .response()
                 })),
@@ -137,13 +144,13 @@ async fn readyz(state: Data<AdminState>) -> HttpResponse {
 }
 
 #[derive(Serialize)]
-struct Check {
+pub(super) struct Check {
     status: &'static str,
     latency_ms: f64,
 }
 
 /// Times one question to something this node needs.
-async fn check<E: std::fmt::Display>(name: &str, question: impl Future<Output = Result<(), E>>) -> Check {
+pub(super) async fn check<E: std::fmt::Display>(name: &str, question: impl Future<Output = Result<(), E>>) -> Check {
     let start = Instant::now();
     let status = match tokio::time::timeout(CHECK_WAIT, question).await {
         Ok(Ok(())) => "ok",
@@ -181,10 +188,7 @@ async fn metrics(state: Data<AdminState>) -> HttpResponse {
 
 async fn cluster(state: Data<AdminState>, query: Query) -> Answer {
     let room = query.optional("room", |text| RoomId::parse(text).map_err(str::to_owned))?;
-    let status = tokio::time::timeout(CHECK_WAIT, state.cluster.send(Describe))
-        .await
-        .map_err(|_| Refusal::unavailable("the cluster actor did not answer in time"))?
-        .map_err(|_| Refusal::unavailable("the cluster actor is not running"))?;
+    let status = described(&state).await?;
     Ok(HttpResponse::Ok().json(match room {
         Some(room) => {
             let shard = ShardId::of(&room);
@@ -195,6 +199,26 @@ async fn cluster(state: Data<AdminState>, query: Query) -> Answer {
     }))
 }
 
+/// The cluster, as this node sees it.
+///
+/// # Errors
+/// `unavailable` where the cluster actor says nothing.
+pub(super) async fn described(state: &AdminState) -> Result<ClusterStatus, Refusal> {
+    tokio::time::timeout(CHECK_WAIT, state.cluster.send(Describe))
+        .await
+        .map_err(|_| Refusal::unavailable("the cluster actor did not answer in time"))?
+        .map_err(|_| Refusal::unavailable("the cluster actor is not running"))
+}
+
+pub(super) fn state_name(node: &KnownNode) -> &'static str {
+    match node.record.state {
+        _ if !node.alive => "lost",
+        NodeState::Starting => "starting",
+        NodeState::Ready => "ready",
+        NodeState::Draining => "draining",
+    }
+}
+
 fn describe(status: &ClusterStatus) -> serde_json::Value {
     let mut shards: BTreeMap<_, u32> = BTreeMap::new();
     for owner in status.owners.iter().flatten() {
@@ -203,15 +227,10 @@ fn describe(status: &ClusterStatus) -> serde_json::Value {
     let nodes: Vec<_> = status
         .nodes
         .iter()
-        .map(|(record, alive)| {
-            let state = match record.state {
-                _ if !alive => "lost",
-                NodeState::Starting => "starting",
-                NodeState::Ready => "ready",
-                NodeState::Draining => "draining",
-            };
+        .map(|node| {
+            let record = &node.record;
             json!({
-                "id": record.id, "state": state, "sessions": record.sessions, "rooms": record.rooms,
+                "id": record.id, "state": state_name(node), "sessions": record.sessions, "rooms": record.rooms,
                 "shards": shards.get(&record.id).copied().unwrap_or(0),
             })
         })
@@ -219,14 +238,16 @@ fn describe(status: &ClusterStatus) -> serde_json::Value {
     json!({"node": status.node, "nodes": nodes, "shards": status.owners.len()})
 }
 
-async fn drain(state: Data<AdminState>) -> HttpResponse {
+async fn drain(request: HttpRequest, state: Data<AdminState>) -> Answer {
+    let host = request.headers().get(header::HOST).and_then(|host| host.to_str().ok()).unwrap_or_default();
+    operator::of_our_own(request.headers(), host)?;
     tracing::info!("drain asked for on the admin listener");
     (state.drain)();
-    HttpResponse::Accepted().json(json!({"status": "draining"}))
+    Ok(HttpResponse::Accepted().json(json!({"status": "draining"})))
 }
 
 #[cfg(test)]
-mod tests {
+pub(super) mod tests {
     use std::path::Path;
 
     use actix::{Actor, Context, Handler};
@@ -250,25 +271,31 @@ mod tests {
         type Result = ClusterStatus;
 
         fn handle(&mut self, _: Describe, _: &mut Self::Context) -> ClusterStatus {
-            let record = |id, state| NodeRecord { id: node(id), state, sessions: 7, rooms: 3 };
+            let known = |id, state, alive| {
+                let record = NodeRecord { id: node(id), state, sessions: 7, rooms: 3 };
+                KnownNode { record, alive, since: Instant::now() }
+            };
             ClusterStatus {
                 node: node("a"),
                 state: NodeState::Ready,
-                nodes: vec![(record("a", NodeState::Draining), true), (record("b", NodeState::Ready), false)],
+                nodes: vec![known("a", NodeState::Draining, true), known("b", NodeState::Ready, false)],
                 owners: ShardId::all().map(|shard| (shard.0 % 2 == 0).then(|| node("a"))).collect(),
                 leased: true,
+                heard: None,
             }
         }
     }
 
-    fn node(id: &str) -> NodeId {
+    pub fn node(id: &str) -> NodeId {
         NodeId::parse(id).expect("a valid id")
     }
 
-    fn state(directory: &Path, drained: Arc<AtomicBool>) -> AdminState {
+    pub fn state(directory: &Path, drained: Arc<AtomicBool>) -> AdminState {
+        let metrics = Metrics::new();
         AdminState {
             readiness: Arc::default(),
-            metrics: Metrics::new(),
+            overview: Overview::new(metrics.clone(), Arc::default()),
+            metrics,
             store: Arc::new(SqliteStore::open(&directory.join("roundtable.db")).expect("a new store")),
             bus: Some(Arc::new(LoopbackBus::new())),
             cluster: Two.start().recipient(),

@@ -56,12 +56,8 @@ impl Attachments {
     pub fn new(config: &Config) -> Result<Option<Arc<Self>>, String> {
         let settings = config.attachments.clone();
         let Some(blobs) = Blobs::open(&settings.url)? else { return Ok(None) };
-        let secret = match &*settings.secret_file {
-            "" => settings.secret.expose().trim().to_owned(),
-            path => read_secret(path)?,
-        };
         Ok(Some(Arc::new(Self {
-            links: Links::new(secret.as_bytes(), Duration::from_secs(settings.link_s)),
+            links: Links::new(settings.secret.expose().as_bytes(), Duration::from_secs(settings.link_s)),
             uploads: Arc::new(Semaphore::new(blobs.uploads())),
             of_users: Mutex::default(),
             downloads: Arc::new(Semaphore::new(DOWNLOADS)),
@@ -109,15 +105,6 @@ impl Attachments {
         let slot = self.downloads.clone().try_acquire_owned();
         slot.map_err(|_| Refusal::overloaded("too many downloads are under way; try again"))
     }
-}
-
-fn read_secret(path: &str) -> Result<String, String> {
-    let text = std::fs::read_to_string(path).map_err(|error| format!("attachments.secret_file: {path}: {error}"))?;
-    let secret = text.trim();
-    if secret.len() < 32 {
-        return Err(format!("attachments.secret_file: {path}: must hold at least 32 bytes"));
-    }
-    Ok(secret.to_owned())
 }
 
 /// Held while an upload is under way.

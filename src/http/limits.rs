@@ -105,6 +105,8 @@ impl Rate<IpAddr> {
 pub struct Rates {
     /// All calls.
     pub calls: Option<Rate<IpAddr>>,
+    /// Posts to streams.
+    pub posts: Option<Rate<IpAddr>>,
     /// Login and register, which cost a password hash.
     pub logins: Option<Rate<IpAddr>>,
     /// All calls with credentials.
@@ -112,11 +114,13 @@ pub struct Rates {
 }
 
 impl Rates {
-    /// `limits.http_per_minute`, `limits.logins_per_minute`, `limits.http_per_user_minute`; 0: no limit.
+    /// `limits.http_per_minute`, `limits.stream_posts_per_minute`, `limits.logins_per_minute`,
+    /// `limits.http_per_user_minute`; 0: no limit.
     pub fn new(limits: &Limits) -> Self {
         const ADDRESS: &str = "too many calls from your address";
         Self {
             calls: Rate::per_minute(limits.http_per_minute, ADDRESS),
+            posts: Rate::per_minute(limits.stream_posts_per_minute, "too many posts from your address"),
             logins: Rate::per_minute(limits.logins_per_minute, ADDRESS),
             users: Rate::per_minute(limits.http_per_user_minute, "too many calls of yours"),
         }

@@ -5,10 +5,13 @@
 
 pub mod admin;
 pub mod api;
+pub mod app;
 pub mod attachments;
 pub mod client_address;
 pub mod limits;
 mod links;
+mod operator;
+pub mod overview;
 pub mod problem;
 mod query;
 pub mod redirect;

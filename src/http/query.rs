@@ -1,7 +1,7 @@
 //! Reading what a call says: query, path and JSON body, each refused with the name of the field that is wrong.
 //!
-//! Invariants: unknown fields are ignored; a body is read to [`BODY_BYTES`] at most, whatever its declared length, and for
-//! [`BODY_WAIT`] at most.
+//! Invariants: unknown fields are ignored; a body is read to its bound ([`BODY_BYTES`] mostly), whatever its declared length,
+//! and for [`BODY_WAIT`] at most.
 
 use std::collections::HashMap;
 use std::future::{Ready, ready};
@@ -100,6 +100,14 @@ impl Fields {
         })
     }
 
+    /// Reads a body of at most `most` bytes, where that is another bound than [`BODY_BYTES`].
+    ///
+    /// # Errors
+    /// What is wrong with it.
+    pub async fn read(request: &HttpRequest, payload: Payload, most: usize) -> Result<Self, Problem> {
+        Ok(Self::parse(&body(request, payload, most).await?)?)
+    }
+
     /// The field's JSON as it was sent, null included; `None` where it is missing.
     pub fn raw(&self, name: &str) -> Option<&RawValue> {
         self.0.get(name).map(|raw| &**raw)
@@ -156,27 +164,29 @@ impl FromRequest for Fields {
     type Future = Pin<Box<dyn Future<Output = Result<Self, Problem>>>>;
 
     fn from_request(request: &HttpRequest, payload: &mut Payload) -> Self::Future {
-        let declared =
-            request.headers().get(header::CONTENT_LENGTH).and_then(|value| value.to_str().ok()?.parse::<u64>().ok());
-        let payload = payload.take();
-        Box::pin(async move {
-            if declared.is_some_and(|bytes| bytes > BODY_BYTES as u64) {
-                return Err(Problem::too_large(BODY_BYTES));
-            }
-            let body = tokio::time::timeout(BODY_WAIT, read(payload))
-                .await
-                .map_err(|_| Refusal::bad_request("the body did not arrive in time"))??;
-            Ok(Self::parse(&body)?)
-        })
+        let (request, payload) = (request.clone(), payload.take());
+        Box::pin(async move { Self::read(&request, payload, BODY_BYTES).await })
     }
 }
 
-async fn read(mut payload: Payload) -> Result<BytesMut, Problem> {
+/// The bytes of a body.
+async fn body(request: &HttpRequest, payload: Payload, most: usize) -> Result<BytesMut, Problem> {
+    let declared =
+        request.headers().get(header::CONTENT_LENGTH).and_then(|value| value.to_str().ok()?.parse::<u64>().ok());
+    if declared.is_some_and(|bytes| bytes > most as u64) {
+        return Err(Problem::too_large(most));
+    }
+    tokio::time::timeout(BODY_WAIT, read(payload, most))
+        .await
+        .map_err(|_| Refusal::bad_request("the body did not arrive in time"))?
+}
+
+async fn read(mut payload: Payload, most: usize) -> Result<BytesMut, Problem> {
     let mut body = BytesMut::new();
     while let Some(chunk) = payload.next().await {
         let chunk = chunk.map_err(|error| Refusal::bad_request(format!("the body broke off: {error}")))?;
-        if body.len() + chunk.len() > BODY_BYTES {
-            return Err(Problem::too_large(BODY_BYTES));
+        if body.len() + chunk.len() > most {
+            return Err(Problem::too_large(most));
         }
         body.extend_from_slice(&chunk);
     }

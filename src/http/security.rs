@@ -17,12 +17,13 @@ use tracing::Instrument;
 
 use super::request_id::{self, RequestId};
 use crate::refusal::Refusal;
+use crate::telemetry::traces;
 
 /// Nothing may be loaded, framed, submitted or run: right for JSON, and for a page without scripts or styles.
 const CSP: &str = "default-src 'none'; base-uri 'none'; form-action 'none'; frame-ancestors 'none'";
 /// For our own pages: what is ours may run, nothing inline.
 pub const PAGE_CSP: &str = "default-src 'none'; script-src 'self'; style-src 'self'; img-src 'self' data: blob:; \
-                            font-src 'self'; connect-src 'self'; manifest-src 'self'; base-uri 'none'; \
+                            font-src 'self'; media-src 'self'; connect-src 'self'; manifest-src 'self'; base-uri 'none'; \
                             form-action 'self'; frame-ancestors 'none'";
 /// Nothing here needs any of it.
 const PERMISSIONS: &str = "camera=(), microphone=(), geolocation=(), payment=(), usb=(), display-capture=(), \
@@ -179,13 +180,16 @@ pub async fn around<B: MessageBody>(
             .insert_header((header::ACCESS_CONTROL_ALLOW_METHODS, "GET, POST, PATCH, PUT, DELETE"))
             .insert_header((
                 header::ACCESS_CONTROL_ALLOW_HEADERS,
-                "Authorization, Content-Type, X-CSRF-Token, X-Request-Id",
+                "Authorization, Content-Type, X-CSRF-Token, X-Request-Id, X-Roundtable-Stream",
             ))
             .insert_header((header::ACCESS_CONTROL_MAX_AGE, "600"))
             .finish();
         request.into_response(answer).map_into_right_body()
     } else {
-        let span = tracing::info_span!("http", request.id = %id);
+        let span = tracing::info_span!("http", request.id = %id, trace_id = tracing::field::Empty);
+        if let Some(context) = traces::current() {
+            span.record("trace_id", format_args!("{:032x}", context.trace));
+        }
         id.clone().within(next.call(request).instrument(span)).await?.map_into_left_body()
     };
     secure(response.headers_mut(), hsts);

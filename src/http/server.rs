@@ -39,6 +39,9 @@ const HEAD_WAIT: Duration = Duration::from_secs(10);
 const KEEP_ALIVE: Duration = Duration::from_secs(75);
 /// Plain HTTP connections of one worker thread; more wait in the backlog. Upgraded ones are counted by the sockets' gate.
 const WORKER_CONNECTIONS: usize = 10_000;
+/// How long what a client still sends of a refused body is read and thrown away, so that it reads why instead of a reset
+/// connection. WebSockets don't wait for it: their connections are not the HTTP service's any more.
+const LINGER: Duration = Duration::from_secs(5);
 /// How long a stop waits for calls under way before it cuts them off, in seconds.
 const STOP_WAIT_S: u64 = 5;
 
@@ -128,8 +131,10 @@ pub fn public(
             let http = HttpService::build()
                 .keep_alive(KeepAlive::Timeout(KEEP_ALIVE))
                 .client_request_timeout(HEAD_WAIT)
-                // Anything longer makes every close from our side linger.
-                .client_disconnect_timeout(Duration::ZERO)
+                .client_disconnect_timeout(LINGER)
+                .on_connect_ext(|connection: &Guarded, data| {
+                    data.insert(connection.takeover());
+                })
                 .upgrade(upgrades.clone())
                 .finish(map_config(app, |()| AppConfig::default()));
             let tls = tls.clone();
@@ -236,7 +241,7 @@ mod tests {
         let running = actix_rt::spawn(server);
 
         let page = raw(address, "GET / HTTP/1.1\r\nhost: x\r\nconnection: close\r\n\r\n").await;
-        assert!(page.starts_with("HTTP/1.1 200 OK\r\n") && page.contains("<h1>Roundtable</h1>"));
+        assert!(page.starts_with("HTTP/1.1 200 OK\r\n") && page.contains("<title>Roundtable</title>"));
         let head = raw(address, "HEAD / HTTP/1.1\r\nhost: x\r\nconnection: close\r\n\r\n").await;
         assert!(head.starts_with("HTTP/1.1 200 OK\r\n") && head.ends_with("\r\n\r\n"), "{head}");
 
@@ -246,6 +251,16 @@ mod tests {
         let answer = raw(address, &format!("{post}{chunks}0\r\n\r\n")).await;
         assert!(answer.starts_with("HTTP/1.1 413 "), "{answer}");
         assert!(answer.contains("application/problem+json") && answer.contains("nosniff"));
+
+        // A client that still sends what was refused reads why, not that the connection was reset.
+        let mut socket = TcpStream::connect(address).await.expect("a listener");
+        let post = "POST /api/v1/login HTTP/1.1\r\nhost: x\r\ncontent-length: 3000000\r\n\r\n";
+        socket.write_all(post.as_bytes()).await.expect("it is read");
+        let mut begin = [0; 13];
+        socket.read_exact(&mut begin).await.expect("an answer");
+        assert_eq!(&begin, b"HTTP/1.1 413 ");
+        socket.write_all(&vec![b'x'; 3_000_000]).await.expect("it is read and thrown away");
+        drop(socket);
 
         let upgrade = "GET /ws HTTP/1.1\r\nhost: x\r\nconnection: upgrade\r\nupgrade: websocket\r\n\
                        sec-websocket-version: 13\r\nsec-websocket-key: dGhlIHNhbXBsZSBub25jZQ==\r\n\r\n";

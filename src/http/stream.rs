@@ -7,10 +7,14 @@
 //!
 //! A client that takes no byte of its answer for a while is cut off: what the answer holds (a download's place among the
 //! few there are, an export's) is not its to keep.
+//!
+//! A connection can be taken over from actix-http ([`Takeover`]), which then sees one that has ended.
 
+use std::cell::RefCell;
 use std::io::{self, IoSlice};
 use std::pin::Pin;
-use std::task::{Context, Poll, ready};
+use std::rc::Rc;
+use std::task::{Context, Poll, Waker, ready};
 use std::time::Duration;
 
 use actix_rt::net::TcpStream;
@@ -81,7 +85,7 @@ impl AsyncWrite for Socket {
 
 /// A connection whose first answer is looked at.
 pub struct Guarded {
-    socket: Socket,
+    held: Rc<RefCell<Held>>,
     hsts: bool,
     answered: bool,
     /// The first answer with our headers in it, and how many of its bytes have left; `None` most of the time.
@@ -101,7 +105,8 @@ struct Made {
 
 impl Guarded {
     pub fn new(socket: Socket, hsts: bool, patience: Duration) -> Self {
-        Self { socket, hsts, answered: false, made: None, patience, stalled: None }
+        let held = Rc::new(RefCell::new(Held { socket: Some(socket), wanted: Wanted::No }));
+        Self { held, hsts, answered: false, made: None, patience, stalled: None }
     }
 
     /// What became of writing; an error where nothing was taken for too long.
@@ -116,9 +121,49 @@ impl Guarded {
         Poll::Ready(Err(io::ErrorKind::TimedOut.into()))
     }
 
-    /// The connection itself, for what is no HTTP any more.
-    pub fn into_socket(self) -> Socket {
-        self.socket
+    /// The connection itself, for what is no HTTP any more; `None` where it was taken over.
+    pub fn into_socket(self) -> Option<Socket> {
+        self.held.borrow_mut().socket.take()
+    }
+
+    /// The way to take it over while it is actix-http's.
+    pub fn takeover(&self) -> Takeover {
+        Takeover(Rc::clone(&self.held))
+    }
+}
+
+struct Held {
+    /// `None` once it was taken over: whatever is written then is dropped, and the client seems to be gone.
+    socket: Option<Socket>,
+    wanted: Wanted,
+}
+
+/// Whether somebody wants to take the connection over.
+enum Wanted {
+    No,
+    /// As soon as what was written so far has left.
+    Yes(Waker),
+    /// It has left.
+    Now,
+}
+
+/// Takes a connection over in the midst of an answer: its head leaves as actix-http wrote it, with all that middleware
+/// added, and the body is written by whoever took over.
+#[derive(Clone)]
+pub struct Takeover(Rc<RefCell<Held>>);
+
+impl Takeover {
+    /// For the body of the answer, when it is first polled: by then the head was written, though it may not have left.
+    /// `None` where the connection is another's already.
+    pub fn poll_socket(&self, context: &mut Context<'_>) -> Poll<Option<Socket>> {
+        let mut held = self.0.borrow_mut();
+        match held.wanted {
+            Wanted::Now => Poll::Ready(held.socket.take()),
+            Wanted::No | Wanted::Yes(_) => {
+                held.wanted = Wanted::Yes(context.waker().clone());
+                Poll::Pending
+            }
+        }
     }
 }
 
@@ -141,39 +186,59 @@ fn with_headers(first: &[u8], hsts: bool) -> Option<Box<Made>> {
 
 impl AsyncRead for Guarded {
     fn poll_read(self: Pin<&mut Self>, context: &mut Context<'_>, buffer: &mut ReadBuf<'_>) -> Poll<io::Result<()>> {
-        Pin::new(&mut self.get_mut().socket).poll_read(context, buffer)
+        match &mut self.held.borrow_mut().socket {
+            Some(socket) => Pin::new(socket).poll_read(context, buffer),
+            None => Poll::Ready(Ok(())),
+        }
     }
 }
 
 impl AsyncWrite for Guarded {
     fn poll_write(self: Pin<&mut Self>, context: &mut Context<'_>, bytes: &[u8]) -> Poll<io::Result<usize>> {
         let this = self.get_mut();
-        if !std::mem::replace(&mut this.answered, true) {
-            this.made = with_headers(bytes, this.hsts);
-        }
-        if let Some(made) = &mut this.made {
-            while made.left < made.bytes.len() {
-                match ready!(Pin::new(&mut this.socket).poll_write(context, &made.bytes[made.left..]))? {
-                    0 => return Poll::Ready(Err(io::ErrorKind::WriteZero.into())),
-                    written => made.left += written,
-                }
+        let written = {
+            let mut held = this.held.borrow_mut();
+            let Some(socket) = &mut held.socket else { return Poll::Ready(Ok(bytes.len())) };
+            if !std::mem::replace(&mut this.answered, true) {
+                this.made = with_headers(bytes, this.hsts);
             }
-            let stood_for = made.stands_for;
-            this.made = None;
-            return Poll::Ready(Ok(stood_for));
-        }
-        let written = Pin::new(&mut this.socket).poll_write(context, bytes);
+            if let Some(made) = &mut this.made {
+                while made.left < made.bytes.len() {
+                    match ready!(Pin::new(&mut *socket).poll_write(context, &made.bytes[made.left..]))? {
+                        0 => return Poll::Ready(Err(io::ErrorKind::WriteZero.into())),
+                        written => made.left += written,
+                    }
+                }
+                let stood_for = made.stands_for;
+                this.made = None;
+                return Poll::Ready(Ok(stood_for));
+            }
+            Pin::new(socket).poll_write(context, bytes)
+        };
         this.watched(context, written)
     }
 
     fn poll_flush(self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<io::Result<()>> {
         let this = self.get_mut();
-        let flushed = Pin::new(&mut this.socket).poll_flush(context);
-        this.watched(context, flushed)
+        let flushed = match &mut this.held.borrow_mut().socket {
+            Some(socket) => Pin::new(socket).poll_flush(context),
+            None => return Poll::Ready(Ok(())),
+        };
+        ready!(this.watched(context, flushed))?;
+        let mut held = this.held.borrow_mut();
+        if matches!(held.wanted, Wanted::Yes(_))
+            && let Wanted::Yes(waker) = std::mem::replace(&mut held.wanted, Wanted::Now)
+        {
+            waker.wake();
+        }
+        Poll::Ready(Ok(()))
     }
 
     fn poll_shutdown(self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<io::Result<()>> {
-        Pin::new(&mut self.get_mut().socket).poll_shutdown(context)
+        match &mut self.held.borrow_mut().socket {
+            Some(socket) => Pin::new(socket).poll_shutdown(context),
+            None => Poll::Ready(Ok(())),
+        }
     }
 }
 

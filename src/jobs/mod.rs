@@ -4,19 +4,16 @@
 //! Invariants: a step is bounded (a few thousand rows, a few requests) and may be repeated or cut off anywhere; a job
 //! that fails waits longer each time, up to [`AGAIN_MAX`], and never ends; all stop when the node drains.
 
-mod expiry;
-
-pub mod indexer;
-
+pub mod attachments;
+pub mod backups;
 pub mod credentials;
-
 pub mod cut_off;
 pub mod encryption;
 pub mod erasure;
-
+mod expiry;
+pub mod indexer;
+pub mod pod_deletion_cost;
 pub mod webhooks;
-
-pub mod attachments;
 
 use std::sync::Arc;
 use std::time::Duration;

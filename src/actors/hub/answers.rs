@@ -16,6 +16,7 @@ use crate::ids::{RoomId, Seq};
 use crate::ports::Range;
 use crate::protocol::{self, Accepted, ServerFrame};
 use crate::refusal::{Code, Refusal};
+use crate::telemetry::traces::{Said, Span, Step};
 
 /// What a room said when it admitted a caller.
 #[derive(Clone, Copy)]
@@ -68,10 +69,20 @@ impl Hub {
         let Pending { reference, since, room, kind, .. } = pending;
         let reply = match result {
             Ok(reply) => reply,
-            Err(refusal) => return self.refuse(state, slot, core, reference, kind, refusal),
+            Err(refusal) => {
+                let kind = match kind {
+                    Asked::Send { id, span } => {
+                        self.traced(span, &[Said::Room(&room), Said::Refused(refusal.code)]);
+                        Asked::Send { id, span: None }
+                    }
+                    kind => kind,
+                };
+                return self.refuse(state, slot, core, reference, kind, refusal);
+            }
         };
         let frame = match (kind, reply) {
-            (Asked::Send { id }, Reply::Sent { seq, at, duplicate }) => {
+            (Asked::Send { id, span }, Reply::Sent { seq, at, duplicate }) => {
+                self.traced(span, &[Said::Room(&room), Said::Seq(seq)]);
                 if !duplicate {
                     self.receipts.borrow_mut().push(since);
                 }
@@ -124,11 +135,18 @@ impl Hub {
             }
             _ => {
                 let fault = format!("{:08x}{:08x}", core.key.slot, core.key.generation);
-                tracing::error!(fault.id = %fault, room.id = %room, "a room's answer does not fit the request");
+                tracing::error!(fault.id = %fault, session.id = %core.key, room.id = %room, "a room's answer does not fit the request");
                 ServerFrame::Error(Refusal::internal(fault))
             }
         };
         self.send(core, &frame, reference);
+    }
+
+    /// A `send` is answered.
+    fn traced(&self, span: Option<Box<Span>>, said: &[Said<'_>]) {
+        if let (Some(span), Some(traces)) = (span, &self.context().traces) {
+            traces.end(&span, Step::SessionSend, said);
+        }
     }
 
     fn refuse(

@@ -224,7 +224,7 @@ impl Hub {
                     return true;
                 }
                 Meeting::Next => {
-                    self.push(&reader.session, piece.frame(wire.deflate));
+                    self.push(&reader.session, piece.frame(wire.framing));
                     reader.cursor.take(piece.last);
                 }
                 Meeting::Within => {
@@ -431,7 +431,7 @@ impl Hub {
             let payload = made.get_or_insert_with(|| {
                 Payload::new(core.wire.encoding, &protocol::encode(core.wire.encoding, &frame, None))
             });
-            if core.outbox.push_hint(payload.frame(core.wire.deflate)) {
+            if core.outbox.push_hint(payload.frame(core.wire.framing)) {
                 self.noted.borrow_mut().push(Rc::clone(core));
             }
         }

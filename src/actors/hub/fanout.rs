@@ -7,7 +7,7 @@ use std::sync::Arc;
 
 use bytes::Bytes;
 
-use crate::actors::frame::{Payload, Wire};
+use crate::actors::frame::{Framing, Payload, Wire};
 use crate::actors::messages::LogEntry;
 use crate::ids::{RoomId, Seq};
 use crate::protocol::{self, Encoding};
@@ -29,8 +29,8 @@ pub struct Piece {
 }
 
 impl Piece {
-    pub fn frame(&mut self, deflate: bool) -> Bytes {
-        self.payload.frame(deflate)
+    pub fn frame(&mut self, framing: Framing) -> Bytes {
+        self.payload.frame(framing)
     }
 }
 
@@ -116,7 +116,7 @@ mod tests {
         let room = RoomId::parse("lobby").expect("a valid id");
         let entries = log(100);
         for encoding in Encoding::ALL {
-            let wire = Wire { encoding, deflate: false };
+            let wire = Wire { encoding, framing: Framing::Plain };
             let mut run = Run::new(&room, &entries, 1_000);
             assert_eq!(run.bounds(), Some((1, 100)));
             let mut next = 1;
@@ -124,7 +124,7 @@ mod tests {
             assert!(count > 1);
             for piece in run.pieces(wire) {
                 assert_eq!(piece.first, next);
-                assert!(piece.frame(false).len() <= 1_000 + 4);
+                assert!(piece.frame(Framing::Plain).len() <= 1_000 + 4);
                 next = piece.last + 1;
             }
             assert_eq!(next, 101);

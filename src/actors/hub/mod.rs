@@ -15,6 +15,7 @@ mod drain;
 mod fanout;
 mod gated;
 mod rooms;
+pub mod streams;
 mod sweep;
 
 pub use sweep::unix_ms;
@@ -33,12 +34,13 @@ use slab::Slab;
 use self::drain::Drain;
 use self::gated::Chains;
 use self::rooms::Room;
+use self::streams::Stream;
 use super::frame;
 use super::messages::{HubIndex, Lookup, SessionKey, ToHub};
 use super::outbox::Outbox;
 use super::session::core::{Asked, SECOND, SessionCore, Tick};
 use super::session::rates::MessageRates;
-use crate::actors::frame::{Closing, Wire};
+use crate::actors::frame::{Closing, Framing, Wire};
 use crate::auth::{Authenticator, Identity};
 use crate::config::Config;
 use crate::ids::{NodeId, RoomId};
@@ -46,6 +48,7 @@ use crate::metrics::Metrics;
 use crate::outgoing::before_send::BeforeSend;
 use crate::ports::MessageStore;
 use crate::protocol::{self, ServerFrame};
+use crate::telemetry::traces::Traces;
 
 /// What a hub and its sessions work with.
 #[derive(Clone)]
@@ -59,6 +62,7 @@ pub struct HubContext {
     pub before_send: Option<Arc<BeforeSend>>,
     pub config: Arc<Config>,
     pub metrics: Arc<Metrics>,
+    pub traces: Option<Arc<Traces>>,
 }
 
 /// The settings that count per session or delivery, in the units used here.
@@ -107,7 +111,13 @@ struct State {
     gathering: Vec<u32>,
     /// Requests that wait for the hook before a message is stored.
     chains: Chains,
+    /// Of the sessions whose frames come by posts.
+    streams: HashMap<SessionKey, Rc<Stream>>,
     drain: Option<Drain>,
+    /// Sessions that have to go and still wait for answers, with the end of their patience.
+    leaving: VecDeque<(Instant, SessionKey)>,
+    /// The slot where the next is looked for that goes to another node.
+    next_to_go: usize,
 }
 
 thread_local! {
@@ -191,11 +201,20 @@ impl Hub {
         let core = Rc::new(SessionCore::new(key, wire, outbox, identity, now, HEARTBEAT_S * SECOND));
         entry.insert(Rc::clone(&core));
         self.context.metrics.sessions.inc();
+        self.context.metrics.connections(wire.framing.transport()).inc();
         self.context.metrics.sessions_opened.inc();
         if state.drain.is_some() {
             core.close(Closing::DRAINING);
         }
         core
+    }
+
+    /// Opens the session of `core` for whoever `identity` says.
+    pub fn identified(&self, core: &SessionCore, identity: &Identity) {
+        // One that ended in the meantime is no connection of theirs any more.
+        if core.identified(identity) && self.state.borrow().session(core.key).is_some() {
+            self.context.metrics.people.came(&identity.user.id);
+        }
     }
 
     /// Lets a connection go: ends its subscriptions and forgets its requests. Harmless to repeat.
@@ -206,6 +225,13 @@ impl Hub {
         }
         state.sessions.remove(core.key.slot as usize);
         self.context.metrics.sessions.dec();
+        if let Some(user) = core.user() {
+            self.context.metrics.people.went(user);
+        }
+        self.context.metrics.connections(core.wire.framing.transport()).dec();
+        if core.wire.framing == Framing::Events {
+            state.close_stream(core.key);
+        }
         self.context.metrics.closed(core.outbox.close_code());
         // What never reached its room is just forgotten.
         let chained = state.chains.forget(|key, _| key == core.key);
@@ -298,7 +324,9 @@ impl Hub {
             ToHub::Hint { room, hint } => self.hint(&room, hint),
             ToHub::Evict { room, user, why } => self.evict(&room, user.as_ref(), why),
             ToHub::Release { room, token, reply } => self.release(&room, token, &reply),
+            ToHub::Post { key, post, call } => self.posted(key, post, call),
             ToHub::Revoked { revoked, at } => self.revoked(&revoked, at),
+            ToHub::LetGo { count } => self.let_go(count),
             ToHub::Drain { over_ms } => self.drain(Duration::from_millis(over_ms)),
         }
     }

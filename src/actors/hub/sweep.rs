@@ -101,7 +101,7 @@ impl Hub {
                     return;
                 }
                 session.pings_unanswered += 1;
-                self.push(core, frame::ping());
+                self.push(core, frame::ping(core.wire.framing));
             }
         }
         self.expire_requests(core, &mut session);

@@ -6,6 +6,7 @@
 //!
 //! The rules here are written down a second time in `tests/it/sim/room`, for the simulation: change both.
 
+pub mod busy;
 pub mod feed;
 mod mirroring;
 mod owning;
@@ -19,6 +20,7 @@ use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
 use actix::{Actor, ActorFutureExt, AsyncContext, Context, Handler, Recipient, WrapFuture};
 
+use self::busy::Busy;
 use self::feed::{Feed, Hubs};
 use self::mirroring::Mirroring;
 use self::owning::Owning;
@@ -36,6 +38,7 @@ use crate::limits::{PAGE_MAX, REQUEST_DEADLINE_MS, ROOM_REQUEST_BYTES, ROOM_REQU
 use crate::metrics::{FetchSource, Metrics};
 use crate::ports::{MessageStore, Range, StoreError};
 use crate::refusal::Refusal;
+use crate::telemetry::traces::{Said, Span, Step, Traces};
 
 /// How often held requests are looked at for their deadline.
 const SWEEP_EVERY: Duration = Duration::from_millis(250);
@@ -53,6 +56,8 @@ pub struct RoomContext {
     pub bus: Recipient<ToNode>,
     pub news: Recipient<RoomNews>,
     pub metrics: Arc<Metrics>,
+    pub busy: Arc<Busy>,
+    pub traces: Option<Arc<Traces>>,
 }
 
 /// Where an answer goes and what is accounted until then.
@@ -63,6 +68,8 @@ pub struct Token {
     weight: usize,
     /// Set where an `Admitted` starts a subscription.
     subscriber: Option<UserId>,
+    /// Where it is traced: from here to the answer.
+    span: Option<Box<Span>>,
 }
 
 type Asked = Request<Token>;
@@ -144,13 +151,15 @@ impl RoomActor {
 
     // ------------------------------------------------------------------------------------------------ requests
 
-    fn ask(&mut self, origin: Origin, caller: Caller, command: Command, ctx: &mut Context<Self>) {
+    fn ask(&mut self, origin: Origin, caller: Caller, mut command: Command, ctx: &mut Context<Self>) {
         self.stopping.touch();
         let subscriber = matches!(command, Command::Admit { subscribe: true }).then(|| caller.user.clone());
         let weight = command.weight();
-        let token = Token { origin, since: Instant::now(), weight, subscriber };
+        let span = self.cx.traces.as_ref().and_then(|_| traced(&origin, &mut command));
+        let token = Token { origin, since: Instant::now(), weight, subscriber, span };
         self.requests += 1;
         self.cx.metrics.room_requests.inc();
+        self.cx.metrics.room_request_bytes.add(weight as i64);
         self.request_bytes += weight;
         if self.requests > ROOM_REQUESTS || self.request_bytes > ROOM_REQUEST_BYTES {
             let refusal = Refusal::overloaded("too much waits for this room");
@@ -182,10 +191,14 @@ impl RoomActor {
         self.requests -= 1;
         self.request_bytes -= token.weight;
         self.cx.metrics.room_requests.dec();
+        self.cx.metrics.room_request_bytes.sub(token.weight as i64);
         match result {
             Ok(Reply::Sent { duplicate: false, .. }) => self.cx.metrics.durable(token.since),
             Ok(Reply::Sent { duplicate: true, .. }) => self.cx.metrics.entries_duplicate.inc(),
             _ => {}
+        }
+        if let Some(span) = &token.span {
+            self.tell_span(span, &result);
         }
         match token.origin {
             Origin::Session { key, corr } => {
@@ -201,6 +214,22 @@ impl RoomActor {
             }
             Origin::Peer { node, stream, n } => self.answer_peer(&node, stream, n, token.subscriber, result),
         }
+    }
+
+    /// What became of a request that is traced. Which way it went is the role's that answers it.
+    fn tell_span(&self, span: &Span, result: &Result<Reply, Refusal>) {
+        let Some(traces) = &self.cx.traces else { return };
+        let (step, owner) = match &self.role {
+            Role::Mirror(mirroring) => (Step::BusForward, Some(Said::Owner(&mirroring.owner))),
+            _ => (Step::RoomAppend, None),
+        };
+        let outcome = match result {
+            Ok(Reply::Sent { seq, .. }) => Some(Said::Seq(*seq)),
+            Ok(_) => None,
+            Err(refusal) => Some(Said::Refused(refusal.code)),
+        };
+        let said: Vec<_> = [Some(Said::Room(&self.id)), outcome, owner].into_iter().flatten().collect();
+        traces.end(span, step, &said);
     }
 
     fn answer_session(&mut self, key: SessionKey, corr: u32, result: Result<Reply, Refusal>) {
@@ -409,6 +438,14 @@ impl RoomActor {
             }
         });
     }
+}
+
+/// The span of a request that is traced; what the request does from here on is under it.
+fn traced(origin: &Origin, command: &mut Command) -> Option<Box<Span>> {
+    let Command::Send { trace: Some(trace), .. } = command else { return None };
+    let span = Span::under(**trace, matches!(origin, Origin::Peer { .. }));
+    **trace = span.context;
+    Some(span)
 }
 
 fn store_away() -> Refusal {

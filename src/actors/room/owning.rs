@@ -4,11 +4,13 @@
 //! outcome is unknown, or that was fenced, the room is read from the store again before anything else is done.
 
 use std::collections::{HashMap, HashSet};
+use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use actix::{ActorFutureExt, AsyncContext, Context, Handler, WrapFuture};
 use bytes::Bytes;
 
+use super::busy::Written;
 use super::{Asked, Opened, Role, RoomActor, Token, now_ms, store_away};
 use crate::actors::envelope::PeerMessage;
 use crate::actors::messages::{Append, AppendDone, Origin, RoomNews};
@@ -17,6 +19,7 @@ use crate::domain::owner::{Effect, Owner};
 use crate::domain::presence::{Activity, Presence};
 use crate::domain::rules::{self, People};
 use crate::domain::stream::{StreamIn, Taken};
+use crate::domain::trace::TraceContext;
 use crate::entry::Entry;
 use crate::ids::{Epoch, Millis, NodeId, Seq, UserId};
 use crate::limits::RING_PRELOAD;
@@ -39,6 +42,7 @@ pub(super) struct Owning {
     pub(super) owner: Owner<Token>,
     no: RoomNo,
     epoch: Epoch,
+    written: Arc<Written>,
     /// The mirrors by node.
     peers: HashMap<NodeId, StreamIn<Answered>>,
     pub(super) presence: Presence,
@@ -59,13 +63,14 @@ enum Leaving {
 }
 
 impl Owning {
-    fn new(opened: &OpenedRoom) -> Self {
+    fn new(opened: &OpenedRoom, written: Arc<Written>) -> Self {
         let people =
             People { members: opened.members.clone(), bans: opened.bans.iter().cloned().collect::<HashSet<_>>() };
         Self {
             owner: Owner::new(opened.room.clone(), opened.oldest, people, &opened.recent),
             no: opened.no,
             epoch: opened.epoch,
+            written,
             peers: HashMap::new(),
             presence: Presence::default(),
             activity: Activity::default(),
@@ -153,7 +158,7 @@ impl RoomActor {
     fn opened(&mut self, opened: OpenedRoom, ctx: &mut Context<Self>) {
         tracing::debug!(room.id = %self.id, epoch = opened.epoch.0, head = opened.room.head, "room.opened");
         self.cx.metrics.rooms_opened.inc();
-        let mut owning = Owning::new(&opened);
+        let mut owning = Owning::new(&opened, self.cx.busy.opened(&self.id));
         for user in self.local.users().cloned().collect::<Vec<_>>() {
             owning.joined(&self.cx.node, &user);
         }
@@ -206,9 +211,13 @@ impl RoomActor {
                 Effect::Append(items) => {
                     if let Role::Owner(owning) = &self.role {
                         let append = RoomAppend { no: owning.no, epoch: owning.epoch, items };
+                        let traced = match &self.cx.traces {
+                            Some(_) => spans(owning.owner.under_way().map(|(token, _)| token)),
+                            None => Vec::new(),
+                        };
                         #[cfg(feature = "seeded-bugs")]
                         let Some(append) = self.acknowledge_first(append, ctx) else { continue };
-                        self.cx.append.do_send(Append { append, reply: ctx.address().recipient() });
+                        self.cx.append.do_send(Append { append, traced, reply: ctx.address().recipient() });
                     }
                 }
                 Effect::Answer(token, result) => self.answer(token, result),
@@ -229,6 +238,9 @@ impl RoomActor {
 
     fn show(&mut self, entries: Vec<Entry>) {
         self.cx.metrics.entries_committed.inc_by(entries.len() as u64);
+        if let Role::Owner(owning) = &self.role {
+            owning.written.add(entries.len());
+        }
         let first = entries.first().map_or(0, |entry| entry.seq);
         if first != self.feed.head() + 1 {
             // Can't be: appends are one at a time and start at the head the store gave. If it is, cursors fetch.
@@ -274,6 +286,7 @@ impl RoomActor {
 
     fn forget(&mut self, request: Asked) {
         self.cx.metrics.room_requests.dec();
+        self.cx.metrics.room_request_bytes.sub(request.token.weight as i64);
         self.requests -= 1;
         self.request_bytes -= request.token.weight;
     }
@@ -491,6 +504,11 @@ impl RoomActor {
         }
         self.hint_later(ctx);
     }
+}
+
+/// Those of requests that are traced.
+fn spans<'a>(tokens: impl Iterator<Item = &'a Token>) -> Vec<TraceContext> {
+    tokens.filter_map(|token| token.span.as_ref().map(|span| span.context)).collect()
 }
 
 impl Handler<Opened> for RoomActor {

@@ -45,7 +45,7 @@ impl RoomActor {
         }
         self.flush();
         ctx.run_later(HEAD_START, |actor, ctx| {
-            actor.cx.append.do_send(Append { append, reply: ctx.address().recipient() });
+            actor.cx.append.do_send(Append { append, traced: Vec::new(), reply: ctx.address().recipient() });
         });
         None
     }

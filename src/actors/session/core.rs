@@ -19,6 +19,7 @@ use crate::domain::cursor::Wish;
 use crate::domain::scopes::Grant;
 use crate::ids::{MessageId, Millis, RoomId, UserId};
 use crate::ports::Range;
+use crate::telemetry::traces::Span;
 
 /// Tenths of a second since the hub's start.
 pub type Tick = u32;
@@ -104,6 +105,8 @@ pub struct Pending {
 pub enum Asked {
     Send {
         id: MessageId,
+        /// Where it is traced.
+        span: Option<Box<Span>>,
     },
     /// `edit`, `delete`, `react`.
     Change,
@@ -186,11 +189,13 @@ impl SessionCore {
         Some(Caller { user, admin: self.admin.get(), from: None })
     }
 
-    /// Opens the session; the user never changes afterwards.
-    pub fn identified(&self, identity: &Identity) {
-        if self.user.set(identity.user.id.clone()).is_ok() {
+    /// Opens the session; the user never changes afterwards. Whether this was the first time.
+    pub fn identified(&self, identity: &Identity) -> bool {
+        let first = self.user.set(identity.user.id.clone()).is_ok();
+        if first {
             self.renewed(identity);
         }
+        first
     }
 
     /// Takes new credentials: their end, what they are good for, and what role they give.
@@ -234,12 +239,12 @@ impl SessionCore {
 
     /// Ends the connection once everything that waits is sent.
     pub fn close(&self, closing: Closing) {
-        self.outbox.finish(frame::close(closing), closing.code, false);
+        self.outbox.finish(frame::close(self.wire.framing, closing), closing.code, false);
     }
 
     /// Ends the connection with nothing but the close frame.
     pub fn close_at_once(&self, closing: Closing) {
-        self.outbox.finish(frame::close(closing), closing.code, true);
+        self.outbox.finish(frame::close(self.wire.framing, closing), closing.code, true);
     }
 }
 

@@ -126,7 +126,7 @@ fn welcome(hub: &Rc<Hub>, core: &Rc<SessionCore>, reference: Option<u64>, identi
         core.close(Closing::UNAUTHENTICATED);
         return;
     }
-    core.identified(identity);
+    hub.identified(core, identity);
     let limits = &hub.context().config.limits;
     let frame = ServerFrame::Welcome {
         user: identity.user.id.clone(),

@@ -65,7 +65,7 @@ impl Hub {
             }
             Err(StoreError::Fault(error)) => {
                 let fault = format!("{:08x}{:08x}", core.key.slot, core.key.generation);
-                tracing::error!(fault.id = %fault, room.id = %room, error = %error, "a page of history can't be read");
+                tracing::error!(fault.id = %fault, session.id = %core.key, room.id = %room, error = %error, "a page of history can't be read");
                 self.send(core, &ServerFrame::Error(Refusal::internal(fault)), reference);
             }
         }

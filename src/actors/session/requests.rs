@@ -42,8 +42,10 @@ impl Session {
             Request::Leave { room } => self.ask(reference, &room, Command::Leave, Asked::Leave),
             Request::Send { room, id, text, reply_to, data } => {
                 let over_rate_ms = self.over_rate_ms();
-                let kind = Asked::Send { id: id.clone() };
-                let command = Command::Send { id, text, reply_to, data, over_rate_ms, refused: None };
+                let span = self.hub.context().traces.as_ref().and_then(|traces| traces.root());
+                let trace = span.as_ref().map(|span| Box::new(span.context));
+                let kind = Asked::Send { id: id.clone(), span };
+                let command = Command::Send { id, text, reply_to, data, over_rate_ms, refused: None, trace };
                 self.ask(reference, &room, command, kind);
             }
             Request::Edit { room, target, text } => self.change(reference, &room, Command::Edit { target, text }),

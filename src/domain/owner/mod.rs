@@ -125,7 +125,6 @@ impl<T> Owner<T> {
     }
 
     /// What the append under way is for, in the order of its items.
-    #[cfg(feature = "seeded-bugs")]
     pub fn under_way(&self) -> impl Iterator<Item = (&T, &AppendItem)> {
         self.in_flight.iter().filter_map(|slot| match slot {
             Slot::Item { request, item, .. } => Some((&request.token, item)),
@@ -236,7 +235,7 @@ impl<T> Owner<T> {
         }
         let (room, people, caller) = (&self.room, &self.people, &request.caller);
         let judged = match &request.command {
-            Command::Send { id, text, reply_to, data, over_rate_ms, refused } => {
+            Command::Send { id, text, reply_to, data, over_rate_ms, refused, .. } => {
                 let edge = (*over_rate_ms, refused.as_ref());
                 return self.judge_send(caller, (id, text, *reply_to, data), edge, now);
             }

@@ -15,7 +15,7 @@ fn caller(name: &str) -> Caller {
 
 fn send(id: &str) -> Command {
     let id = MessageId::parse(id).expect("a valid id");
-    Command::Send { id, text: "hi".into(), reply_to: None, data: None, over_rate_ms: None, refused: None }
+    Command::Send { id, text: "hi".into(), reply_to: None, data: None, over_rate_ms: None, refused: None, trace: None }
 }
 
 /// An owner with a log behind it; tokens are numbers in the order of asking.
@@ -274,7 +274,7 @@ fn called(table: &Table, id: &str) -> (Vec<String>, bool) {
 
 fn says(id: &str, text: &str) -> Command {
     let id = MessageId::parse(id).expect("a valid id");
-    Command::Send { id, text: text.into(), reply_to: None, data: None, over_rate_ms: None, refused: None }
+    Command::Send { id, text: text.into(), reply_to: None, data: None, over_rate_ms: None, refused: None, trace: None }
 }
 
 #[test]

@@ -66,6 +66,7 @@ pub struct Endpoint {
     /// Whether it needs no credentials.
     open: bool,
     query: Vec<Field>,
+    headers: Vec<Field>,
     body: Option<Body>,
     successes: Vec<Success>,
     /// Statuses of 400 and above that it may give besides those every call may.
@@ -82,6 +83,7 @@ fn endpoint(method: Method, path: &'static str, route: fn() -> Route, summary: &
         summary,
         open: false,
         query: Vec::new(),
+        headers: Vec::new(),
         body: None,
         successes: Vec::new(),
         refusals: Vec::new(),
@@ -125,6 +127,12 @@ impl Endpoint {
     /// What may stand in the query.
     pub fn query<const N: usize>(mut self, fields: [Field; N]) -> Self {
         self.query.extend(fields);
+        self
+    }
+
+    /// A header that must be there.
+    pub fn header(mut self, name: &'static str, schema: Schema) -> Self {
+        self.headers.push(required(name, schema));
         self
     }
 
@@ -237,8 +245,10 @@ impl Endpoint {
             let parameter = parameter.required(Required::True).schema(Some(place(name))).example(example(name));
             operation = operation.parameter(parameter);
         }
-        for field in &self.query {
-            let parameter = ParameterBuilder::new().name(field.name).parameter_in(ParameterIn::Query);
+        let queries = self.query.iter().map(|field| (field, ParameterIn::Query));
+        let headers = self.headers.iter().map(|field| (field, ParameterIn::Header));
+        for (field, place) in queries.chain(headers) {
+            let parameter = ParameterBuilder::new().name(field.name).parameter_in(place);
             let needed = if field.required { Required::True } else { Required::False };
             operation = operation.parameter(parameter.required(needed).schema(Some(field.schema.clone())));
         }

@@ -9,7 +9,7 @@ use utoipa::openapi::schema::{OneOfBuilder, Schema};
 use super::endpoint::{self, Endpoint, delete, get, optional, patch, post, put, required};
 use super::{
     account, admin, attachments, audit, export, invitations, members, messages, moderation, oidc, pins, privacy, rooms,
-    search, sessions, webhooks,
+    search, sessions, streams, webhooks,
 };
 use crate::domain::scopes::Scope;
 use crate::entry::{Data, KINDS, Role};
@@ -32,6 +32,7 @@ pub fn endpoints() -> Vec<Endpoint> {
     all.extend(of_webhooks());
     all.extend(of_attachments());
     all.extend(of_logins_elsewhere());
+    all.extend(of_streams());
     all.push(
         get("/search", || to(search::search), "Messages that say something, best first, as plain text")
             .query([required("q", text(1..=200)), optional("room", reference::<RoomId>())])
@@ -255,6 +256,27 @@ fn of_logins_elsewhere() -> Vec<Endpoint> {
             .query([optional("error", text(0..=oidc::STATE_CHARS))])
             .gives_status(303, "Logged in")
             .refuses([401, 403, 404]),
+    ]
+}
+
+fn of_streams() -> Vec<Endpoint> {
+    let frames = list_of(endpoint::any_object());
+    vec![
+        get(streams::PATH, || to(streams::open), "A session where WebSocket is blocked: server-sent events")
+            .open()
+            .gives_content(
+                200,
+                "Frames as they come, until either side ends it",
+                "text/event-stream",
+                text(0..=usize::MAX),
+            )
+            .refuses([401, 403]),
+        post(streams::PATH, || to(streams::post), "Frames of the client of a stream, on any node")
+            .open()
+            .header(streams::HEADER, text(1..=200))
+            .takes([required("n", integer(1..=WIRE_INTEGER_MAX)), required("frames", frames)])
+            .gives_nothing("The session has them; answers come in the stream")
+            .refuses([404, 409]),
     ]
 }
 

@@ -21,6 +21,7 @@ use crate::limits::WIRE_INTEGER_MAX;
 use crate::ports::{self, Range, Revision};
 use crate::protocol::{data, schemas, text};
 use crate::refusal::Refusal;
+use crate::telemetry::traces;
 
 /// Bytes of text and data of one page, about: 200 of the longest messages would be several megabytes.
 const PAGE_BYTES: usize = 1024 * 1024;
@@ -238,7 +239,8 @@ pub async fn post(api: Data<Api>, who: SignedIn, request: HttpRequest, fields: F
     let reply_to = fields.integer("reply_to", 0..=WIRE_INTEGER_MAX)?;
     let data = fields.raw("data").map(data).transpose()?;
     let over_rate_ms = api.hub.context().rates.over_ms(&who.caller.user);
-    let command = Command::Send { id: id.clone(), text, reply_to, data, over_rate_ms, refused: None };
+    let trace = traces::current().map(Box::new);
+    let command = Command::Send { id: id.clone(), text, reply_to, data, over_rate_ms, refused: None, trace };
     match api.ask(&room, who.caller, command).await? {
         Reply::Sent { seq, at, duplicate } => {
             let sent = Sent { room, id, seq, at: rfc3339(at), duplicate };

@@ -7,10 +7,9 @@ use std::time::{Duration, Instant};
 
 use actix_web::body::{EitherBody, MessageBody};
 use actix_web::dev::{HttpServiceFactory, ServiceRequest, ServiceResponse};
-use actix_web::http::header;
 use actix_web::middleware::{Next, from_fn};
 use actix_web::web::{self, Data, ServiceConfig};
-use actix_web::{HttpMessage, HttpRequest, HttpResponse};
+use actix_web::{FromRequest, Handler, HttpMessage, HttpRequest, HttpResponse, Resource, Responder};
 use ipnet::IpNet;
 
 mod account;
@@ -34,8 +33,11 @@ mod rooms;
 mod scopes;
 mod search;
 mod sessions;
+pub mod streams;
 mod webhooks;
 
+use self::streams::Streams;
+use super::app;
 use super::attachments::Attachments;
 use super::client_address::client_ip;
 use super::limits::Rates;
@@ -53,6 +55,7 @@ use crate::ids::{RoomId, Seq, UserId};
 use crate::limits::WIRE_INTEGER_MAX;
 use crate::ports::{MessageStore, StoreError};
 use crate::refusal::Refusal;
+use crate::telemetry::traces::{self, Said, Step};
 
 /// Tells every node that something was revoked: the sessions that stand on it close, and nobody takes it as known any
 /// more.
@@ -76,6 +79,8 @@ pub struct Shared {
     exports: Arc<export::Exports>,
     /// Set once, before the first call, where they are not turned off.
     attachments: OnceLock<Arc<Attachments>>,
+    /// Set once, before the first call.
+    streams: OnceLock<Streams>,
 }
 
 impl Shared {
@@ -92,12 +97,18 @@ impl Shared {
             revoke,
             exports: Arc::default(),
             attachments: OnceLock::new(),
+            streams: OnceLock::new(),
         })
     }
 
     /// Files are taken and served from now on.
     pub fn serve_attachments(&self, attachments: Arc<Attachments>) {
         let _only_once = self.attachments.set(attachments);
+    }
+
+    /// Streams are opened and posted to from now on.
+    pub fn serve_streams(&self, streams: Streams) {
+        let _only_once = self.streams.set(streams);
     }
 
     /// Whose pages may show files (`Cross-Origin-Resource-Policy`): our own, and those of origins that may call us.
@@ -158,6 +169,12 @@ impl Api {
         self.shared.attachments.get().ok_or_else(off)
     }
 
+    /// # Errors
+    /// `unavailable` while the node starts.
+    fn streams(&self) -> Result<&Streams, Refusal> {
+        self.shared.streams.get().ok_or_else(|| Refusal::unavailable("this node is starting; try again"))
+    }
+
     async fn ask(&self, room: &RoomId, caller: Caller, command: Command) -> Result<Reply, Refusal> {
         self.hub.ask(room.clone(), caller, command).await
     }
@@ -211,11 +228,12 @@ pub fn routes(shared: Arc<Shared>, hub: Rc<Hub>) -> impl FnOnce(&mut ServiceConf
         config.app_data(Data::new(Api { shared, hub })).service(
             web::scope("")
                 .wrap(from_fn(around))
-                .service(web::resource("/").get(landing).head(landing).default_service(not_allowed("GET, HEAD")))
+                .service(read_only(web::resource(["/", "/join"]), app::page))
+                .service(read_only(web::resource("/r/{room}"), room_page))
+                .service(read_only(web::resource(["/icon.svg", "/app.webmanifest"]), app::at_root))
+                .service(read_only(web::resource("/assets/{file}"), app::asset))
                 .service(web::resource("/ws").to(upgrade_required))
-                .service(
-                    web::resource("/r/{room}/{seq}").get(link).head(link).default_service(not_allowed("GET, HEAD")),
-                )
+                .service(read_only(web::resource("/r/{room}/{seq}"), link))
                 .service(v1())
                 .service(
                     web::resource("/files/{attachment}")
@@ -264,18 +282,44 @@ async fn around<B: MessageBody + 'static>(
         https: security::came_by_https(peer, request.headers(), &shared.proxies, shared.tls),
     };
     request.extensions_mut().insert(client);
-    let response = security::around(Some(&shared.origins), client.https || shared.hsts, request, next).await?;
-    api.hub.context().metrics.http(response.status().as_u16(), begin.elapsed());
+    let context = api.hub.context();
+    let given = |name| request.headers().get(name).and_then(|value| value.to_str().ok());
+    let span = context.traces.as_ref().and_then(|traces| traces.continued(given("traceparent")));
+    let answering = security::around(Some(&shared.origins), client.https || shared.hsts, request, next);
+    let response = match &span {
+        Some(span) => traces::within(span.context, answering).await?,
+        None => answering.await?,
+    };
+    let status = response.status().as_u16();
+    context.metrics.http(status, begin.elapsed());
+    if let (Some(span), Some(traces)) = (&span, &context.traces) {
+        let route = response.request().match_pattern();
+        let said = [
+            Said::Method(method_of(response.request())),
+            Said::Route(route.as_deref().unwrap_or_default()),
+            Said::Status(status),
+        ];
+        traces.end(span, Step::Http, &said);
+    }
     Ok(response)
 }
 
-/// The rate by address of all calls.
+/// The method as a word of ours.
+fn method_of(request: &HttpRequest) -> &'static str {
+    const KNOWN: [&str; 7] = ["GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS"];
+    KNOWN.into_iter().find(|known| *known == request.method().as_str()).unwrap_or("_OTHER")
+}
+
+/// The rate by address of all calls but those of streams: opening one is as free as a WebSocket is, and posts have a rate of
+/// their own.
 async fn limited<B: MessageBody + 'static>(
     api: Data<Api>,
     request: ServiceRequest,
     next: Next<B>,
 ) -> Result<ServiceResponse<EitherBody<B>>, actix_web::Error> {
+    let of_streams = request.path().strip_prefix(endpoint::BASE) == Some(streams::PATH);
     if let Some(rate) = &api.shared.rates.calls
+        && !of_streams
         && let Err(refusal) = rate.check(Client::of(request.request()).address)
     {
         return Ok(request.into_response(Problem::from(refusal).response()).map_into_right_body());
@@ -283,19 +327,29 @@ async fn limited<B: MessageBody + 'static>(
     Ok(next.call(request).await?.map_into_left_body())
 }
 
-async fn landing() -> HttpResponse {
-    HttpResponse::Ok()
-        .insert_header((header::CONTENT_TYPE, "text/html; charset=utf-8"))
-        .insert_header((header::CACHE_CONTROL, "no-cache"))
-        .insert_header((header::CONTENT_SECURITY_POLICY, security::PAGE_CSP))
-        .body(include_str!("../../web/index.html"))
+/// A resource that can only be read.
+fn read_only<F, Args>(resource: Resource, handler: F) -> Resource
+where
+    F: Handler<Args> + Clone,
+    Args: FromRequest + 'static,
+    F::Output: Responder + 'static,
+{
+    resource.get(handler.clone()).head(handler).default_service(not_allowed("GET, HEAD"))
+}
+
+/// A room's address: the page, as for a link.
+async fn room_page(request: HttpRequest) -> Result<HttpResponse, Problem> {
+    match room_of(&request) {
+        Ok(_) => app::page(request).await,
+        Err(_) => Err(Problem::no_such_address()),
+    }
 }
 
 /// A link to a message: the page that opens it, whatever there is behind the link; whether the reader may see that is asked
 /// by the page.
 async fn link(request: HttpRequest) -> Result<HttpResponse, Problem> {
     match (room_of(&request), seq_of(&request)) {
-        (Ok(_), Ok(_)) => Ok(landing().await),
+        (Ok(_), Ok(_)) => app::page(request).await,
         _ => Err(Problem::no_such_address()),
     }
 }

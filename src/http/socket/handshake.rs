@@ -15,6 +15,9 @@ use crate::protocol::{self, Encoding};
 pub use crate::protocol::{COOKIE, PATH};
 use crate::refusal::Refusal;
 
+/// What a request has to do with the page that makes it, as the browser says.
+const SEC_FETCH_SITE: HeaderName = HeaderName::from_static("sec-fetch-site");
+
 /// What was agreed on.
 #[derive(Debug, PartialEq, Eq)]
 pub struct Agreed {
@@ -82,8 +85,22 @@ pub fn agree(head: &RequestHead, config: &Config) -> Result<Agreed, Rejected> {
     })
 }
 
+/// The token of a request for a stream. Browsers name no `Origin` when a page asks its own host for something, but most say
+/// what the two have to do with each other, which no page can forge.
+///
+/// # Errors
+/// As [`agree`].
+pub fn stream_credentials(headers: &HeaderMap, config: &Config) -> Result<Option<String>, Rejected> {
+    let own = !headers.contains_key(header::ORIGIN) && text(headers, &SEC_FETCH_SITE) == Some("same-origin");
+    token(headers, || own || own_origin(headers, config))
+}
+
 /// The token of the request. A cookie counts only from our own pages, since browsers send it along from any.
 fn credentials(headers: &HeaderMap, config: &Config) -> Result<Option<String>, Rejected> {
+    token(headers, || own_origin(headers, config))
+}
+
+fn token(headers: &HeaderMap, is_own: impl FnOnce() -> bool) -> Result<Option<String>, Rejected> {
     if let Some(value) = headers.get(header::AUTHORIZATION) {
         let token = value.to_str().ok().and_then(|value| {
             let (scheme, token) = value.trim().split_once(' ')?;
@@ -96,7 +113,7 @@ fn credentials(headers: &HeaderMap, config: &Config) -> Result<Option<String>, R
         .flat_map(|value| value.split(';'))
         .find_map(|pair| pair.trim().strip_prefix(COOKIE)?.strip_prefix('='))
         .map(|value| value.trim_matches('"').to_owned());
-    if cookie.is_some() && !own_origin(headers, config) {
+    if cookie.is_some() && !is_own() {
         let detail = "the session cookie needs an Origin equal to the host or on server.allowed_origins";
         return Err(Rejected::new(ConnectRefusal::Origin, Refusal::forbidden(detail)));
     }

@@ -4,6 +4,9 @@
 //! agreed on is answered here and the connection goes on in a small task of its own ([`pump`]), out of actix-http's sight:
 //! so bytes are counted exactly, a connection costs little while idle, and compression and slow readers are ours to handle.
 //!
+//! A stream ([`stream_answer`]) is taken over in the same way once its answer's head has left, and is the same from then
+//! on, but that its frames come by posts and leave as events.
+//!
 //! Invariant: whatever is not agreed on is answered like any HTTP error and the connection ends; every connection that is
 //! taken holds a [`gate::Ticket`].
 
@@ -14,14 +17,19 @@ pub mod handshake;
 mod pump;
 
 use std::net::IpAddr;
+use std::pin::Pin;
 use std::rc::Rc;
 use std::sync::Arc;
+use std::task::{Context, Poll};
 use std::time::Duration;
 
 use actix_codec::Framed;
 use actix_http::{HttpMessage, Request, h1};
 use actix_rt::net::TcpStream;
 use actix_service::{Service, ServiceFactory};
+use actix_web::body::{BodySize, MessageBody};
+use actix_web::{HttpRequest, HttpResponse};
+use bytes::Bytes;
 use futures_util::future::{LocalBoxFuture, Ready, ready};
 use ipnet::IpNet;
 use socket2::SockRef;
@@ -32,10 +40,11 @@ pub use self::gate::Gate;
 use self::gate::{Closed, Ticket};
 use self::handshake::{Agreed, Rejected};
 use super::client_address::client_ip;
+use super::problem::Problem;
 use super::request_id::{self, RequestId};
 use super::security;
-use super::stream::{Guarded, Socket};
-use crate::actors::frame::Wire;
+use super::stream::{Guarded, Socket, Takeover};
+use crate::actors::frame::{Framing, Wire};
 use crate::actors::hub::Hub;
 use crate::auth::Identity;
 use crate::metrics::ConnectRefusal;
@@ -84,7 +93,8 @@ impl Service<(Request, Framed<Guarded, h1::Codec>)> for UpgradeService {
     fn call(&self, (request, framed): (Request, Framed<Guarded, h1::Codec>)) -> Self::Future {
         // Taken apart here: the buffers of `Framed` would otherwise live as long as the connection.
         let parts = framed.into_parts();
-        let (socket, early, unsent) = (parts.io.into_socket(), parts.read_buf, parts.write_buf);
+        let (early, unsent) = (parts.read_buf, parts.write_buf);
+        let Some(socket) = parts.io.into_socket() else { return Box::pin(ready(Ok(()))) };
         let gate = Arc::clone(&self.gate);
         Box::pin(async move {
             // In a task of its own, so that actix-http's part of the connection is freed.
@@ -119,7 +129,8 @@ async fn upgrade(request: Request, mut socket: Socket, early: Vec<u8>, unsent: V
                 return;
             }
             drop((bears, security));
-            let wire = Wire { encoding: agreed.encoding, deflate: agreed.deflate };
+            let framing = if agreed.deflate { Framing::Deflate } else { Framing::Plain };
+            let wire = Wire { encoding: agreed.encoding, framing };
             pump::spawn(&hub, socket, wire, identity, ticket, early);
         }
         Err(rejected) => {
@@ -139,6 +150,17 @@ async fn welcome(
     let agreed = handshake::agree(request.head(), config)?;
     let trusted: Vec<IpNet> = config.server.trusted_proxies.iter().map(|network| network.0).collect();
     let address = client_ip(peer(request), request.head().headers(), &trusted);
+    let (identity, ticket) = let_in(hub, gate, address, agreed.token.as_deref()).await?;
+    Ok((agreed, identity, ticket))
+}
+
+/// Counts a connection in and looks at its credentials, which may be none.
+async fn let_in(
+    hub: &Rc<Hub>,
+    gate: &Arc<Gate>,
+    address: IpAddr,
+    token: Option<&str>,
+) -> Result<(Option<Identity>, Ticket), Rejected> {
     let ticket = gate.enter(address).map_err(|closed| match closed {
         Closed::NotNow => unavailable("this node is starting or leaving; try another or again"),
         Closed::TooMany => {
@@ -146,9 +168,9 @@ async fn welcome(
             Rejected::new(ConnectRefusal::RateLimited, Refusal::rate_limited(detail, RETRY_MS))
         }
     })?;
-    let Some(token) = &agreed.token else { return Ok((agreed, None, ticket)) };
+    let Some(token) = token else { return Ok((None, ticket)) };
     match hub.context().auth.authenticate(token).await {
-        Ok(identity) => Ok((agreed, Some(identity), ticket)),
+        Ok(identity) => Ok((Some(identity), ticket)),
         Err(error) => {
             let refusal = Refusal::from(error);
             Err(if refusal.code.retryable() {
@@ -159,6 +181,66 @@ async fn welcome(
                 Rejected::new(ConnectRefusal::Unauthenticated, Refusal::unauthenticated(refusal.message))
             })
         }
+    }
+}
+
+/// The answer that becomes a stream, by the handler of a request for one.
+///
+/// # Errors
+/// Why not, already counted.
+pub async fn stream_answer(
+    hub: &Rc<Hub>,
+    gate: &Arc<Gate>,
+    address: IpAddr,
+    request: &HttpRequest,
+) -> Result<HttpResponse, Problem> {
+    let admitted = match handshake::stream_credentials(request.headers(), &hub.context().config) {
+        Ok(token) => let_in(hub, gate, address, token.as_deref()).await,
+        Err(rejected) => Err(rejected),
+    };
+    let (identity, ticket) = admitted.map_err(|rejected| {
+        hub.context().metrics.connect_refused(rejected.reason);
+        rejected.problem
+    })?;
+    let takeover =
+        request.conn_data::<Takeover>().cloned().ok_or_else(|| unavailable("not on this listener").problem)?;
+    let hub = Rc::clone(hub);
+    let body = TakenOver {
+        takeover,
+        then: Some(Box::new(move |socket| {
+            if configure(socket.tcp(), &hub).is_ok() {
+                pump::spawn_stream(&hub, socket, identity, ticket);
+            }
+        })),
+    };
+    Ok(HttpResponse::Ok()
+        .content_type("text/event-stream")
+        // Proxies that gather answers would hold events back.
+        .insert_header(("x-accel-buffering", "no"))
+        .force_close()
+        .body(body))
+}
+
+/// A body that is written past actix-http: it says nothing, and takes the connection over as soon as the head has left.
+struct TakenOver {
+    takeover: Takeover,
+    then: Option<Box<dyn FnOnce(Socket)>>,
+}
+
+impl MessageBody for TakenOver {
+    type Error = std::convert::Infallible;
+
+    fn size(&self) -> BodySize {
+        BodySize::Stream
+    }
+
+    fn poll_next(self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<Option<Result<Bytes, Self::Error>>> {
+        let this = self.get_mut();
+        let socket = std::task::ready!(this.takeover.poll_socket(context));
+        if let (Some(socket), Some(then)) = (socket, this.then.take()) {
+            then(socket);
+        }
+        Poll::Ready(None)
     }
 }
 
@@ -186,7 +268,7 @@ async fn refuse(mut socket: Socket, response: &[u8]) -> std::io::Result<()> {
     Ok(())
 }
 
-/// Socket options of a WebSocket connection.
+/// Socket options of a session's connection.
 fn configure(socket: &TcpStream, hub: &Hub) -> std::io::Result<()> {
     socket.set_nodelay(true)?;
     let socket = SockRef::from(socket);

@@ -1,6 +1,7 @@
-//! One connection's task: moves messages from the socket to the session actor, and what waits in the outbox to the socket.
+//! One connection's task: moves messages from where they come ([`Intake`]) to the session actor, and what waits in the
+//! outbox to the socket.
 //!
-//! One small future polls three things: the socket for reading (into a buffer that the thread's connections share), the
+//! One small future polls three things: the intake (sockets are read into a buffer that the thread's connections share), the
 //! session's actor, and the outbox while the socket takes no more. It owns the connection's end: whatever ends it, a panic
 //! of the actor included, the hub is told and the ticket given back.
 //!
@@ -23,13 +24,15 @@ use tokio::io::{AsyncRead, ReadBuf};
 
 use super::decoder::Decoder;
 use super::gate::Ticket;
-use crate::actors::frame::{Closing, Wire};
+use crate::actors::frame::{Closing, Framing, Wire};
 use crate::actors::hub::Hub;
+use crate::actors::hub::streams::Stream as Posted;
 use crate::actors::session::Session;
 use crate::actors::session::core::SessionCore;
 use crate::actors::sink::{Sink, TlsSocket};
 use crate::auth::Identity;
 use crate::http::stream::Socket;
+use crate::protocol::Encoding;
 
 /// Bytes of one read.
 const READ_BYTES: usize = 64 * 1024;
@@ -44,7 +47,79 @@ thread_local! {
     static BUFFER: RefCell<Box<[u8]>> = RefCell::new(vec![0; READ_BYTES].into_boxed_slice());
 }
 
-/// Starts the connection's task. `early`: bytes that came behind the request to upgrade.
+/// Where a connection's messages come from; one kind of pump for each, so that a WebSocket does not ask which it is.
+trait Intake {
+    type Socket: AsyncRead + Unpin;
+
+    /// Moves what there is into the session's inbox and gives its bytes; 0: the client's side is closed.
+    fn poll_take(&mut self, core: &Rc<SessionCore>, context: &mut Context<'_>) -> Poll<io::Result<usize>>;
+
+    /// To be read to the client's end when the connection ends.
+    fn socket(&mut self) -> &mut Self::Socket;
+}
+
+/// A WebSocket's frames.
+struct Frames<R> {
+    read: R,
+    decoder: Decoder,
+}
+
+impl<R: AsyncRead + Unpin> Intake for Frames<R> {
+    type Socket = R;
+
+    fn poll_take(&mut self, core: &Rc<SessionCore>, context: &mut Context<'_>) -> Poll<io::Result<usize>> {
+        poll_read(&mut self.read, context, |bytes| decode(&mut self.decoder, core, bytes))
+    }
+
+    fn socket(&mut self) -> &mut R {
+        &mut self.read
+    }
+}
+
+/// What is posted to a stream. Of its socket only the end matters; the client has nothing more to say there.
+struct Posts<R> {
+    read: R,
+    stream: Rc<Posted>,
+}
+
+impl<R: AsyncRead + Unpin> Intake for Posts<R> {
+    type Socket = R;
+
+    fn poll_take(&mut self, core: &Rc<SessionCore>, context: &mut Context<'_>) -> Poll<io::Result<usize>> {
+        match self.stream.take(core) {
+            // An empty post is no end.
+            Some(bytes) => Poll::Ready(Ok(bytes.max(1))),
+            None => poll_read(&mut self.read, context, |_| ()),
+        }
+    }
+
+    fn socket(&mut self) -> &mut R {
+        &mut self.read
+    }
+}
+
+/// Starts the task of a stream, whose answer's head has left.
+pub fn spawn_stream(hub: &Rc<Hub>, socket: Socket, identity: Option<Identity>, ticket: Ticket) {
+    let wire = Wire { encoding: Encoding::Json, framing: Framing::Events };
+    match socket {
+        Socket::Tcp(socket) => {
+            let (read, write) = socket.into_split();
+            start_stream(hub, read, hub.open(wire, write, identity), ticket);
+        }
+        Socket::Tls(stream) => {
+            let (tcp, session) = stream.into_inner();
+            let socket = Rc::new(TlsSocket::new(tcp, session));
+            start_stream(hub, Unsealed(Rc::clone(&socket)), hub.open(wire, socket, identity), ticket);
+        }
+    }
+}
+
+fn start_stream<R: AsyncRead + Unpin + 'static>(hub: &Rc<Hub>, read: R, core: Rc<SessionCore>, ticket: Ticket) {
+    let stream = hub.open_stream(&core);
+    run_pump(hub, Posts { read, stream }, core, ticket);
+}
+
+/// Starts the task of a WebSocket. `early`: bytes that came behind the request to upgrade.
 pub fn spawn(hub: &Rc<Hub>, socket: Socket, wire: Wire, identity: Option<Identity>, ticket: Ticket, early: Vec<u8>) {
     match socket {
         Socket::Tcp(socket) => {
@@ -67,14 +142,21 @@ fn start<R: AsyncRead + Unpin + 'static>(
     wire: Wire,
     identity: Option<Identity>,
     ticket: Ticket,
-    early: Vec<u8>,
+    mut early: Vec<u8>,
 ) {
     let core = hub.open(wire, write, identity);
-    let decoder = Decoder::new(hub.bounds().frame_bytes, wire.deflate);
+    let mut decoder = Decoder::new(hub.bounds().frame_bytes, wire.framing == Framing::Deflate);
+    if !early.is_empty() {
+        decode(&mut decoder, &core, &mut early);
+    }
+    run_pump(hub, Frames { read, decoder }, core, ticket);
+}
+
+fn run_pump<I: Intake + 'static>(hub: &Rc<Hub>, intake: I, core: Rc<SessionCore>, ticket: Ticket) {
     let connection = Connection { core: Rc::clone(&core), hub: Rc::clone(hub), ticket };
     let actor = Session::start(core, Rc::clone(hub));
     // Boxed: a pump that is moved into its task's future would be held there three times over (1.1 KB a connection).
-    actix_rt::spawn(run(Box::pin(Pump { read, decoder, connection, actor }), early));
+    actix_rt::spawn(run(Box::pin(Pump { intake, connection, actor })));
 }
 
 /// The reading side of a TLS connection.
@@ -86,21 +168,12 @@ impl AsyncRead for Unsealed {
     }
 }
 
-async fn run<R, S>(mut pump: Pin<Box<Pump<R, S>>>, mut early: Vec<u8>)
-where
-    R: AsyncRead + Unpin,
-    S: Stream<Item = Result<Bytes, actix_web::Error>>,
-{
-    if !early.is_empty() {
-        let this = pump.as_mut().project();
-        decode(this.decoder, &this.connection.core, &mut early);
-    }
-    drop(early);
+async fn run<I: Intake, S: Stream<Item = Result<Bytes, actix_web::Error>>>(mut pump: Pin<Box<Pump<I, S>>>) {
     std::future::poll_fn(|context| pump.as_mut().poll_running(context)).await;
     let this = pump.as_mut().project();
     this.connection.hub.ended(&this.connection.core);
     // Boxed, since an idle connection should not hold room for its own funeral.
-    Box::pin(farewell(this.read, this.connection)).await;
+    Box::pin(farewell(this.intake.socket(), this.connection)).await;
 }
 
 /// What must be given back when the connection ends.
@@ -118,16 +191,15 @@ impl Drop for Connection {
 }
 
 pin_project! {
-    struct Pump<R, S> {
-        read: R,
-        decoder: Decoder,
+    struct Pump<I, S> {
+        intake: I,
         connection: Connection,
         #[pin]
         actor: S,
     }
 }
 
-impl<R: AsyncRead + Unpin, S: Stream<Item = Result<Bytes, actix_web::Error>>> Pump<R, S> {
+impl<I: Intake, S: Stream<Item = Result<Bytes, actix_web::Error>>> Pump<I, S> {
     /// Ready when the connection is to end.
     fn poll_running(self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<()> {
         let mut this = self.project();
@@ -137,7 +209,7 @@ impl<R: AsyncRead + Unpin, S: Stream<Item = Result<Bytes, actix_web::Error>>> Pu
             let mut read = false;
             let asked = core.may_read();
             if asked {
-                match poll_read(this.read, context, |bytes| decode(this.decoder, core, bytes)) {
+                match this.intake.poll_take(core, context) {
                     Poll::Ready(Ok(0) | Err(_)) => return Poll::Ready(()),
                     Poll::Ready(Ok(count)) => {
                         hub.context().metrics.inbound_bytes.inc_by(count as u64);

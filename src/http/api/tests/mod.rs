@@ -93,15 +93,17 @@ pub async fn context(config: &Arc<Config>, directory: &Path) -> HubContext {
     let store = SqliteStore::open(&directory.join("roundtable.db")).expect("a new store");
     let store: Arc<dyn MessageStore> = Arc::new(store);
     store.migrate().await.expect("a new store");
+    let metrics = Metrics::new();
     HubContext {
         node: NodeId::parse("node").expect("a valid id"),
         router: NoRooms.start().recipient(),
         store: store.clone(),
-        auth: Arc::new(Authenticator::new(&config.auth, store).expect("no keys to read")),
+        auth: Arc::new(Authenticator::new(&config.auth, store, &metrics).expect("no keys to read")),
         rates: Arc::new(MessageRates::new(0, 0)),
         config: config.clone(),
         before_send: None,
-        metrics: Metrics::new(),
+        traces: None,
+        metrics,
     }
 }
 
