@@ -1,5 +1,5 @@
 //! Load and measurement for Roundtable, from outside: it starts the release program and talks to it as any client does,
-//! and shares no code with it.
+//! and shares no code with it, only the protocol's words with `roundtable-client`.
 
 #![deny(unsafe_code)]
 
@@ -18,6 +18,7 @@ mod report;
 mod scenario;
 mod stack;
 mod sys;
+mod upgrade;
 mod usage;
 
 use std::process::ExitCode;
@@ -43,6 +44,8 @@ enum Command {
     Plan(Box<plan::Options>),
     /// Break a private cluster in every way under load, and check that nothing was lost
     Chaos(Box<chaos::command::Options>),
+    /// Roll a private cluster from one release to another under load, and back, and check that nothing was lost
+    Upgrade(Box<upgrade::command::Options>),
     /// The same work against Roundtable and what people would pick instead
     Compare(Box<compare::Options>),
     /// Time one kind of call against a private node whose database was filled on purpose
@@ -61,6 +64,7 @@ fn main() -> ExitCode {
         Command::Cluster(options) => stack::command::run(&options).map(held),
         Command::Plan(options) => plan::run(&options).map(held),
         Command::Chaos(options) => chaos::command::run(&options),
+        Command::Upgrade(options) => upgrade::command::run(&options),
         Command::Compare(options) => compare::run(&options),
         Command::Bench(options) => bench::run(&options),
         Command::RawServer => raw::serve().map(held),

@@ -8,6 +8,8 @@ use std::net::{Ipv4Addr, TcpListener, TcpStream};
 use std::os::fd::AsRawFd;
 use std::time::Duration;
 
+use roundtable_client::scan;
+
 use crate::clock;
 use crate::fail::Result;
 use crate::net::wire;
@@ -174,10 +176,10 @@ impl Broadcaster {
     }
 
     fn request(&mut self, number: usize, json: &[u8]) {
-        let reference = wire::number(json, &wire::REF).unwrap_or(0);
+        let reference = scan::number(json, &scan::REF).unwrap_or(0);
         let text = |bytes: &[u8]| String::from_utf8_lossy(bytes).into_owned();
-        let room = wire::string(json, &wire::ROOM).map(|id| self.rooms.number(id));
-        let answer = match (wire::string(json, &wire::TYPE).unwrap_or_default(), room) {
+        let room = scan::string(json, &scan::ROOM).map(|id| self.rooms.number(id));
+        let answer = match (scan::string(json, &scan::TYPE).unwrap_or_default(), room) {
             (b"hello", _) => {
                 if let Some(member) = &mut self.members[number] {
                     member.user = format!("u{number}");
@@ -193,8 +195,8 @@ impl Broadcaster {
                 format!(r#"{{"type":"subscribed","ref":{reference},"room":"{id}","head":{seq},"verdict":"live"}}"#)
             }
             (b"send", Some(room)) => {
-                let id = text(wire::string(json, &wire::ID).unwrap_or_default());
-                let body = text(wire::string(json, &wire::TEXT_KEY).unwrap_or_default());
+                let id = text(scan::string(json, &scan::ID).unwrap_or_default());
+                let body = text(scan::string(json, &scan::TEXT_KEY).unwrap_or_default());
                 let (seq, at) = self.broadcast(number, room, &id, &body);
                 let room = &self.rooms.all[room].id;
                 format!(

@@ -52,7 +52,8 @@ pub fn scrape(admin: SocketAddr) -> Option<String> {
     http::call(admin, "GET", "/metrics", None, "").ok().filter(|(status, _)| *status == 200).map(|(_, text)| text)
 }
 
-fn single(metrics: &str, name: &str) -> Option<f64> {
+/// The value of a metric without labels.
+pub fn single(metrics: &str, name: &str) -> Option<f64> {
     metrics.lines().find_map(|line| line.strip_prefix(name)?.strip_prefix(' ')?.trim().parse().ok())
 }
 

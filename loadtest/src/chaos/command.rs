@@ -156,12 +156,7 @@ impl<'a> Plan<'a> {
         if faults.is_empty() {
             return Err(Fail::Setup(format!("no fault is over within --minutes {}: give it more", options.minutes)));
         }
-        let key = "ROUNDTABLE__SERVER__SHUTDOWN_S";
-        let shutdown_s = options.stack.settings.iter().rev().find(|(name, _)| name == key);
-        let shutdown_s = match shutdown_s {
-            None => SHUTDOWN_S,
-            Some((_, value)) => value.parse().map_err(|_| Fail::Setup(format!("{key}={value} is no number")))?,
-        };
+        let shutdown_s = options.stack.number("ROUNDTABLE__SERVER__SHUTDOWN_S")?.unwrap_or(SHUTDOWN_S);
         Ok(Self { options, seed, length_s, faults, shutdown_s })
     }
 

@@ -1,87 +1,24 @@
 //! Entries as they stand in `events` and `history` frames, found by scanning.
 //!
-//! Invariant: [`Entry::fingerprint`] depends on what an entry says and where it stands, not on how its JSON is laid out,
+//! Invariant: [`Checked::fingerprint`] depends on what an entry says and where it stands, not on how its JSON is laid out,
 //! so that a live entry, a replayed one and the one in the history have the same.
 
-use std::sync::LazyLock;
-
-use foldhash::fast::FixedState;
-use memchr::memmem::Finder;
 use std::hash::{BuildHasher, Hasher};
 
-use crate::net::wire;
+use foldhash::fast::FixedState;
+use roundtable_client::scan;
+pub use roundtable_client::scan::{Entry, entries as visit};
 
-static EVENTS: LazyLock<Finder<'static>> = LazyLock::new(|| Finder::new(b"\"events\":["));
-static KIND: LazyLock<Finder<'static>> = LazyLock::new(|| Finder::new(b"\"kind\":\""));
-static USER: LazyLock<Finder<'static>> = LazyLock::new(|| Finder::new(b"\"user\":\""));
-static AT: LazyLock<Finder<'static>> = LazyLock::new(|| Finder::new(b"\"at\":\""));
-
-/// One entry; the slices lie in the frame, as they stand on the wire.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Entry<'a> {
-    pub seq: u32,
-    pub kind: &'a [u8],
-    pub user: &'a [u8],
-    pub at: &'a [u8],
-    pub id: &'a [u8],
-    pub text: &'a [u8],
-}
-
-/// Visits the entries of a frame in their order; `false`: there is no list of them, or one could not be read.
-pub fn visit<'a>(json: &'a [u8], mut each: impl FnMut(Entry<'a>)) -> bool {
-    let Some(at) = EVENTS.find(json) else { return false };
-    let mut rest = &json[at + EVENTS.needle().len()..];
-    while let [b'{', ..] = rest {
-        let Some(end) = object(rest) else { return false };
-        let Some(entry) = read(&rest[..end]) else { return false };
-        each(entry);
-        rest = &rest[end..];
-        if let [b',', more @ ..] = rest {
-            rest = more;
-        }
-    }
-    rest.first() == Some(&b']')
-}
-
-/// Bytes of the object that `bytes` begin with.
-fn object(bytes: &[u8]) -> Option<usize> {
-    let (mut at, mut depth) = (0, 0usize);
-    loop {
-        at += memchr::memchr3(b'"', b'{', b'}', bytes.get(at..)?)?;
-        match bytes[at] {
-            b'{' => depth += 1,
-            b'}' => depth -= 1,
-            _ => loop {
-                at += 1 + memchr::memchr2(b'"', b'\\', bytes.get(at + 1..)?)?;
-                if bytes[at] == b'"' {
-                    break;
-                }
-                // What is escaped is none of our business.
-                at += 1;
-            },
-        }
-        at += 1;
-        if depth == 0 {
-            return Some(at);
-        }
-    }
-}
-
-fn read(bytes: &[u8]) -> Option<Entry<'_>> {
-    let text = |key: &Finder| wire::string(bytes, key);
-    Some(Entry {
-        seq: u32::try_from(wire::number(bytes, &wire::SEQ)?).ok()?,
-        kind: text(&KIND)?,
-        user: text(&USER)?,
-        at: text(&AT)?,
-        id: text(&wire::ID).unwrap_or_default(),
-        text: text(&wire::TEXT_KEY).unwrap_or_default(),
-    })
-}
-
-impl Entry<'_> {
+/// What the checker wants to know of an entry.
+pub trait Checked {
     /// Never 0, which stands for an entry that nobody has seen.
-    pub fn fingerprint(&self) -> u32 {
+    fn fingerprint(&self) -> u32;
+    /// The moment its text says it was due, in nanoseconds, see [`crate::net::wire::stamped`].
+    fn stamp(&self) -> Option<u64>;
+}
+
+impl Checked for Entry<'_> {
+    fn fingerprint(&self) -> u32 {
         let mut hash = FixedState::with_seed(7).build_hasher();
         hash.write_u32(self.seq);
         for part in [self.kind, self.user, self.at, self.id, self.text] {
@@ -91,9 +28,8 @@ impl Entry<'_> {
         (hash.finish() as u32).max(1)
     }
 
-    /// The moment its text says it was due, in nanoseconds, see [`wire::stamped`].
-    pub fn stamp(&self) -> Option<u64> {
-        wire::digits(self.text.strip_prefix(b"t=")?)
+    fn stamp(&self) -> Option<u64> {
+        scan::digits(self.text.strip_prefix(b"t=")?)
     }
 }
 
@@ -117,6 +53,14 @@ mod tests {
         assert_eq!(seen.len(), 2);
         assert_eq!((seen[0].seq, seen[0].id, seen[0].stamp()), (7, &b"i"[..], Some(17)));
         assert_eq!((seen[1].seq, seen[1].text, seen[1].stamp()), (8, &b"y"[..], None));
+    }
+
+    /// The one entry of a frame with this entry.
+    fn read(entry: &[u8]) -> Option<Entry<'static>> {
+        let frame = [&br#"{"events":["#[..], entry, b"]}"].concat().leak();
+        let mut found = None;
+        visit(frame, |entry| found = Some(entry));
+        found
     }
 
     #[test]

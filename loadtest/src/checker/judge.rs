@@ -9,7 +9,7 @@
 use std::collections::HashMap;
 use std::rc::Rc;
 
-use crate::checker::entry::{Entry, text_hash};
+use crate::checker::entry::{Checked as _, Entry, text_hash};
 use crate::checker::faults::{Faults, Kind};
 use crate::checker::ledger::{FOUND, INVOKED, Ledger, REFUSED, RESENT, Record};
 use crate::crowd::names;

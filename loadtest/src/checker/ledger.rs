@@ -8,7 +8,7 @@ use std::fs::File;
 use std::io::{self, BufReader, BufWriter, Read, Write};
 use std::path::Path;
 
-use crate::checker::entry::Entry;
+use crate::checker::entry::{Checked as _, Entry};
 use crate::checker::faults::{Faults, Kind};
 
 /// The message was sent at least once.

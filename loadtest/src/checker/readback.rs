@@ -4,10 +4,12 @@
 use std::net::SocketAddr;
 use std::time::{Duration, Instant};
 
+use roundtable_client::scan::{self, types};
+
 use crate::checker::entry::{self, Entry};
+use crate::crowd::names;
 use crate::fail::{Fail, Result};
 use crate::net::fleet::{Door, Fleet, Lost, Scenario};
-use crate::net::wire;
 
 const LANES: usize = 8;
 const PAGE: u32 = 200;
@@ -137,13 +139,12 @@ impl Reading<'_, '_> {
         }
         let (Some(room), Some(conn)) = (lane.room, lane.conn) else { return };
         let name = &self.source.rooms[room as usize];
-        let json = if self.heads_only {
-            format!(r#"{{"type":"history","ref":1,"room":"{name}","limit":1}}"#)
-        } else {
-            format!(r#"{{"type":"history","ref":1,"room":"{name}","after":{},"limit":{PAGE}}}"#, lane.after)
-        };
+        let (page, limit) =
+            if self.heads_only { (scan::Page::Newest, 1) } else { (scan::Page::After(lane.after), PAGE) };
+        let mut json = Vec::new();
+        scan::history(&mut json, 1, name, page, limit);
         lane.asked = Some(now);
-        fleet.send(conn, json.as_bytes());
+        fleet.send(conn, &json);
     }
 
     fn lane_of(&self, conn: usize) -> Option<usize> {
@@ -157,7 +158,7 @@ impl Reading<'_, '_> {
             last = entry.seq;
             tell(Found::Entry(room, entry));
         });
-        let more = !self.heads_only && wire::MORE.find(json).is_some();
+        let more = !self.heads_only && scan::MORE.find(json).is_some();
         let stuck = more && last <= self.lanes[number].after;
         if !whole || stuck {
             let name = &self.source.rooms[room as usize];
@@ -177,29 +178,30 @@ impl Reading<'_, '_> {
 
 impl Scenario for Reading<'_, '_> {
     fn opened(&mut self, fleet: &mut Fleet, conn: usize) -> Result<()> {
-        let hello = format!(r#"{{"type":"hello","ref":0,"token":"{}"}}"#, self.source.token);
-        fleet.send(conn, hello.as_bytes());
+        let mut json = Vec::new();
+        scan::hello(&mut json, 0, names::CLIENT, self.source.token);
+        fleet.send(conn, &json);
         Ok(())
     }
 
     fn frame(&mut self, fleet: &mut Fleet, conn: usize, json: &[u8]) -> Result<()> {
         let Some(number) = self.lane_of(conn) else { return Ok(()) };
         let now = Instant::now();
-        match wire::string(json, &wire::TYPE).unwrap_or_default() {
-            b"welcome" => {
+        match scan::string(json, &scan::TYPE).unwrap_or_default() {
+            types::WELCOME => {
                 (self.lanes[number].welcome, self.lanes[number].asked) = (true, None);
                 self.ask(fleet, number, now);
             }
-            b"history" => {
+            types::HISTORY => {
                 self.last_progress = now;
                 self.page(fleet, number, json, now);
             }
-            b"error" => {
+            types::ERROR => {
                 let text = String::from_utf8_lossy(json).into_owned();
-                if wire::RETRYABLE.find(json).is_none() {
+                if scan::RETRYABLE.find(json).is_none() {
                     self.refused = Some(text.clone());
                 }
-                let after = wire::number(json, &wire::RETRY).unwrap_or(100).min(5_000);
+                let after = scan::number(json, &scan::RETRY).unwrap_or(100).min(5_000);
                 self.lanes[number].asked = None;
                 self.lanes[number].act_at = now + Duration::from_millis(after);
                 self.last_trouble = text;

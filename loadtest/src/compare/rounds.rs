@@ -397,6 +397,7 @@ fn outcome(row: Row, workload: Workload, label: String, settings: BTreeMap<Strin
         latencies: BTreeMap::new(),
         timeline: Vec::new(),
         marks: Vec::new(),
+        series: Vec::new(),
         verdict: None,
         objectives: Vec::new(),
     }

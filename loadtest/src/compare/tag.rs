@@ -4,8 +4,6 @@
 
 use std::io::Write;
 
-use crate::net::wire;
-
 /// What a text says.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Tag {
@@ -35,7 +33,7 @@ pub fn read(text: &[u8]) -> Option<Tag> {
 fn field<'a>(text: &'a [u8], name: &[u8]) -> Option<(u64, &'a [u8])> {
     let rest = text.strip_prefix(name)?;
     let end = memchr::memchr(b';', rest)?;
-    let value = rest[..end].iter().all(u8::is_ascii_digit).then(|| wire::digits(rest))??;
+    let value = rest[..end].iter().all(u8::is_ascii_digit).then(|| roundtable_client::scan::digits(rest))??;
     Some((value, &rest[end + 1..]))
 }
 

@@ -117,6 +117,8 @@ pub fn of(run: &Measured) -> (BTreeMap<String, f64>, BTreeMap<String, Latency>) 
     put("resets", count("resets"));
     put("backlog", due.saturating_sub(sent) as f64);
     if due > 0 {
+        put("refused", count("refused"));
+        put("unanswered", unanswered as f64);
         put("sent", sent as f64);
         put("acked", acked as f64);
         put("sent_per_s", sent as f64 / seconds);

@@ -7,12 +7,14 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 use std::thread;
 use std::time::{Duration, Instant};
 
+use roundtable_client::scan::{self, codes, types};
+
 use crate::crowd::job::Target;
+use crate::crowd::names;
 use crate::fail::{Fail, Result};
 use crate::net::fleet::{Door, Fleet, Lost, Scenario};
 use crate::net::http::Kept;
 use crate::net::token::Mint;
-use crate::net::wire;
 use crate::sys;
 
 const PATIENCE: Duration = Duration::from_secs(10);
@@ -27,18 +29,20 @@ struct Knock {
 impl Scenario for Knock {
     fn opened(&mut self, fleet: &mut Fleet, conn: usize) -> Result<()> {
         self.opened = true;
-        fleet.send(conn, format!(r#"{{"type":"hello","ref":0,"token":"{}"}}"#, self.token).as_bytes());
+        let mut json = Vec::new();
+        scan::hello(&mut json, 0, names::CLIENT, &self.token);
+        fleet.send(conn, &json);
         Ok(())
     }
 
     fn frame(&mut self, _: &mut Fleet, _: usize, json: &[u8]) -> Result<()> {
         let text = || String::from_utf8_lossy(&json[..json.len().min(300)]).into_owned();
-        self.found = Some(match wire::string(json, &wire::TYPE).unwrap_or_default() {
-            b"welcome" => Ok(()),
-            b"error" if wire::string(json, &wire::CODE) == Some(b"unauthenticated") => {
+        self.found = Some(match scan::string(json, &scan::TYPE).unwrap_or_default() {
+            types::WELCOME => Ok(()),
+            types::ERROR if scan::string(json, &scan::CODE) == Some(codes::UNAUTHENTICATED.as_bytes()) => {
                 Err("refuses the token: ROUNDTABLE__AUTH__JWT__SECRET must be the target's auth.jwt.secret".into())
             }
-            b"error" => Err(format!("refuses us: {}", text())),
+            types::ERROR => Err(format!("refuses us: {}", text())),
             _ => Err(format!("is not a Roundtable: it answered {}", text())),
         });
         Ok(())

@@ -48,6 +48,8 @@ pub struct Load {
     pub typing_per_s: f64,
     pub reads_per_s: f64,
     pub history_per_s: f64,
+    /// Whoever comes back does so to any of the servers, as through a balancer; else to the next in turn.
+    pub any_server: bool,
     /// People who drop their connection without a word and come back.
     pub reconnects_per_s: f64,
     /// `GET` requests over HTTP: a room's messages.

@@ -1,5 +1,8 @@
 //! How users and messages are named, so that a name leads back to what it names.
 
+/// What we say that we are, for the server's log.
+pub const CLIENT: &str = concat!("roundtable-loadtest/", env!("CARGO_PKG_VERSION"));
+
 /// The user that plays person `person` (counted over all workers).
 pub fn user(person: u32) -> String {
     format!("lt-{person}")

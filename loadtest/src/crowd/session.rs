@@ -318,6 +318,15 @@ impl Session {
         &mut self.marks[place]
     }
 
+    /// Notes with each mark the longest wait of a send that was due while it lasted, or in the second of its end.
+    pub fn weigh_marks(&mut self) {
+        let now_s = self.now_s();
+        for mark in &mut self.marks {
+            let until_s = mark.until_s.unwrap_or(mark.at_s);
+            mark.longest_wait_ms = self.gathered.longest_wait_ms(mark.at_s, until_s, now_s);
+        }
+    }
+
     /// Prints a line above the progress bar.
     pub fn say(&mut self, line: &str) {
         self.progress.say(line);
@@ -408,6 +417,7 @@ impl Session {
             latencies,
             timeline: self.gathered.into_timeline(),
             marks: self.marks,
+            series: Vec::new(),
             verdict,
             objectives: Vec::new(),
         })

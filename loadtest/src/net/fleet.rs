@@ -12,6 +12,7 @@ use std::net::{IpAddr, Ipv4Addr, SocketAddr, TcpStream};
 use std::os::fd::AsRawFd;
 use std::time::Instant;
 
+use roundtable_client::scan;
 use socket2::{Domain, Protocol, Socket, Type};
 
 use crate::fail::{Fail, Result};
@@ -76,7 +77,7 @@ pub struct Door {
 impl Door {
     /// Roundtable's own, with the JSON subprotocol.
     pub fn roundtable(server: SocketAddr) -> Self {
-        Self { server, request: wire::upgrade_request(&server.to_string(), "/ws", Some("roundtable.v1.json"), "") }
+        Self { server, request: wire::upgrade_request(&server.to_string(), scan::PATH, Some(scan::subprotocol()), "") }
     }
 }
 

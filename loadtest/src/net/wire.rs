@@ -1,12 +1,11 @@
-//! RFC 6455 framing in the least that client and bare broadcaster need, and finding fields in JSON by scanning for
-//! their keys: at fifty thousand frames a second a real parser would be most of what is measured. What is scanned is
-//! compact JSON whose texts this program wrote itself, so a key can't appear inside one.
+//! RFC 6455 framing in the least that client and bare broadcaster need. The frames themselves are found and written by
+//! [`roundtable_client::scan`]; their texts this program wrote itself, so a key can't appear inside one.
 
 use std::sync::LazyLock;
 
 use base64::Engine;
 use base64::engine::general_purpose::STANDARD;
-use memchr::memmem::{self, Finder};
+use memchr::memmem;
 use sha1::{Digest, Sha1};
 
 pub const CONTINUATION: u8 = 0;
@@ -114,47 +113,6 @@ pub fn head(bytes: &[u8]) -> Option<Head> {
     (bytes.len() >= end).then_some(Head { opcode: first & 0x0f, last: first & 0x80 != 0, mask, start, end })
 }
 
-macro_rules! keys {
-    ($($name:ident = $key:literal;)*) => {
-        $(pub static $name: LazyLock<Finder<'static>> = LazyLock::new(|| Finder::new($key));)*
-    };
-}
-keys! {
-    TYPE = b"\"type\":\"";
-    REF = b"\"ref\":";
-    SEQ = b"\"seq\":";
-    HEAD = b"\"head\":";
-    ROOM = b"\"room\":\"";
-    ID = b"\"id\":\"";
-    CODE = b"\"code\":\"";
-    TEXT_KEY = b"\"text\":\"";
-    RETRY = b"\"retry_after_ms\":";
-    RETRYABLE = b"\"retryable\":true";
-    RECONNECT_AFTER = b"\"reconnect_after_ms\":";
-    JITTER = b"\"jitter_ms\":";
-    BACKOFF_MAX = b"\"backoff_max_ms\":";
-    VERDICT = b"\"verdict\":\"";
-    DUPLICATE = b"\"duplicate\":true";
-    MORE = b"\"more\":true";
-}
-
-/// The string after `key`, as it stands on the wire.
-pub fn string<'a>(json: &'a [u8], key: &Finder) -> Option<&'a [u8]> {
-    let rest = &json[key.find(json)? + key.needle().len()..];
-    Some(&rest[..memchr::memchr(b'"', rest)?])
-}
-
-/// The integer after `key`.
-pub fn number(json: &[u8], key: &Finder) -> Option<u64> {
-    digits(&json[key.find(json)? + key.needle().len()..])
-}
-
-/// The integer that `bytes` start with.
-pub fn digits(bytes: &[u8]) -> Option<u64> {
-    let n = bytes.iter().take_while(|byte| byte.is_ascii_digit()).count();
-    (1..=19).contains(&n).then(|| bytes[..n].iter().fold(0, |value, byte| value * 10 + u64::from(byte - b'0')))
-}
-
 /// Appends a text of `bytes` that bears `stamp`, some number of nanoseconds.
 pub fn stamped(out: &mut Vec<u8>, stamp: u64, bytes: usize) {
     use std::io::Write;
@@ -191,12 +149,9 @@ mod tests {
     }
 
     #[test]
-    fn a_stamped_text_has_its_length_and_its_fields_are_found() {
+    fn a_stamped_text_has_its_length() {
         let mut text = Vec::new();
         stamped(&mut text, 17, 100);
         assert_eq!(text.len(), 100);
-        let json = br#"{"type":"sent","ref":7,"room":"r","seq":12}"#;
-        assert_eq!((number(json, &REF), number(json, &SEQ), number(json, &HEAD)), (Some(7), Some(12), None));
-        assert_eq!(string(json, &TYPE), Some(&b"sent"[..]));
     }
 }

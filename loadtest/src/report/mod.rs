@@ -5,7 +5,7 @@ pub mod number;
 pub mod outcome;
 pub mod progress;
 #[cfg(test)]
-mod sample;
+pub mod sample;
 pub mod slo;
 pub mod table;
 pub mod text;

@@ -101,6 +101,9 @@ pub struct Outcome {
     pub timeline: Vec<Second>,
     /// What happened when: faults, steps of a ramp, the moment of a storm.
     pub marks: Vec<Mark>,
+    /// Sessions of each node over time, where nodes came and went on purpose.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub series: Vec<Series>,
     /// Absent where the checker was switched off.
     pub verdict: Option<Verdict>,
     /// Filled by `--slo`.
@@ -200,6 +203,14 @@ pub struct Second {
     /// Of each part that is known (`nodes`, `store`, `bus`, `client`): memory, and CPU seconds used in this second.
     pub rss_mib: BTreeMap<String, f64>,
     pub cpu_s: BTreeMap<String, f64>,
+}
+
+/// A gauge over the life of what it is of.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct Series {
+    pub name: String,
+    /// Seconds since the load began, ascending, with the value there.
+    pub points: Vec<(f64, f64)>,
 }
 
 /// Something that happened at a known time of a run.

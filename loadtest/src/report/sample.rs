@@ -178,6 +178,7 @@ fn make() -> Outcome {
                 longest_wait_ms: Some(40.0 * at_s),
             })
             .into(),
+        series: Vec::new(),
         verdict: Some(verdict()),
         objectives: Vec::new(),
     }

@@ -17,7 +17,7 @@ pub const KINDS: [(&str, &str); 7] = [
 ];
 
 /// Name, heading with its unit, and what it says.
-const FIGURES: [(&str, &str, &str); 33] = [
+const FIGURES: [(&str, &str, &str); 37] = [
     ("connections", "connections", "sessions open in the measured part"),
     ("connect_per_s", "connects/s", "sessions that came in per second, at the start"),
     ("sent_per_s", "sent/s", "sends per second"),
@@ -28,6 +28,10 @@ const FIGURES: [(&str, &str, &str); 33] = [
     ("deliveries", "deliveries", "entries that readers got, each reader counted"),
     ("deliveries_per_frame", "per frame", "entries in one frame; above 1, the server gathered"),
     ("backlog", "backlog", "sends due whose connection had its window full: the rate was not sustained"),
+    ("refused", "refused", "sends refused for good, not to be tried again"),
+    ("unanswered", "unanswered", "sends given up at the end without an answer"),
+    ("replaced", "replaced", "nodes that were replaced by one of another release"),
+    ("slowest_drain_s", "slowest drain s", "the longest from telling a node to go until it had ended"),
     ("errors", "errors", "refusals, closed and failed connections"),
     ("errors_pct", "errors %", "errors per hundred operations"),
     ("success_pct", "success %", "sends that were acknowledged, per hundred"),
@@ -54,7 +58,7 @@ const FIGURES: [(&str, &str, &str); 33] = [
 ];
 
 /// The figures of a scenario's table, most telling first; a table shows those that at least one run has.
-const COLUMNS: [(&[&str], &[&str]); 7] = [
+const COLUMNS: [(&[&str], &[&str]); 8] = [
     (
         &["idle"],
         &[
@@ -138,6 +142,24 @@ const COLUMNS: [(&[&str], &[&str]); 7] = [
             "ack_p99_ms",
             "delivery_p99_ms",
             "repeats",
+            "reconnects",
+            "errors",
+        ],
+    ),
+    (
+        &["upgrade"],
+        &[
+            "replaced",
+            "worst_pause_ms",
+            "longest_wait_before_ms",
+            "ack_p99_before_ms",
+            "ack_p99_during_ms",
+            "ack_p99_back_ms",
+            "slowest_drain_s",
+            "acked",
+            "deliveries",
+            "refused",
+            "unanswered",
             "reconnects",
             "errors",
         ],

@@ -49,11 +49,15 @@ impl Node {
         })
     }
 
-    /// Starts it, for the first time or after its end; it may not be ready yet.
-    pub fn start(&mut self) -> Result<()> {
-        self.starts += 1;
-        let mut command = Command::new(&self.program);
-        command.current_dir(&self.files);
+    /// What it is started as from its next start on.
+    pub fn use_program(&mut self, program: &Path) {
+        program.clone_into(&mut self.program);
+    }
+
+    /// A command of `program` with this node's settings.
+    pub fn command(&self, program: &Path, arguments: &[&str]) -> Command {
+        let mut command = Command::new(program);
+        command.args(arguments).current_dir(&self.files);
         // Settings of the caller's own environment must not leak into the measurement.
         for (key, _) in std::env::vars_os().filter(|(key, _)| key.to_string_lossy().starts_with("ROUNDTABLE__")) {
             command.env_remove(key);
@@ -61,6 +65,13 @@ impl Node {
         command.env("ROUNDTABLE__SERVER__BIND", self.public.to_string());
         command.env("ROUNDTABLE__ADMIN__BIND", self.admin.to_string());
         command.envs(self.environment.iter().map(|(key, value)| (key, value)));
+        command
+    }
+
+    /// Starts it, for the first time or after its end; it may not be ready yet.
+    pub fn start(&mut self) -> Result<()> {
+        self.starts += 1;
+        let mut command = self.command(&self.program, &[]);
         let log = self.log();
         self.child = Some(Child::start(&self.name, &mut command, log, libc::SIGTERM)?);
         Ok(())

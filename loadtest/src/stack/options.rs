@@ -79,6 +79,17 @@ impl StackOptions {
         Ok(Programs { roundtable, postgres_bin: self.postgres_bin.clone(), redis: std::path::absolute(redis)? })
     }
 
+    /// What a setting of the nodes was given as, where it was.
+    ///
+    /// # Errors
+    /// Where that is no number.
+    pub fn number(&self, key: &str) -> Result<Option<f64>> {
+        let given = self.settings.iter().rev().find(|(name, _)| name == key);
+        given
+            .map(|(_, value)| value.parse().map_err(|_| Fail::Setup(format!("{key}={value} is no number"))))
+            .transpose()
+    }
+
     /// The options that differ from their defaults, as they would be typed.
     pub fn typed(&self) -> Vec<String> {
         let mut words = Vec::new();
@@ -107,7 +118,9 @@ fn quoted(word: &str) -> String {
     }
 }
 
-fn executable(path: &Path, remedy: &str) -> Result<()> {
+/// # Errors
+/// In one line, with `remedy`, where it is not there or may not be run.
+pub fn executable(path: &Path, remedy: &str) -> Result<()> {
     let Ok(meta) = path.metadata() else {
         return Err(Fail::Setup(format!("{} is not there{remedy}", path.display())));
     };

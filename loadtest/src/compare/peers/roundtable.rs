@@ -1,16 +1,17 @@
 //! Roundtable itself, and the bare broadcaster that speaks as much of its protocol as this needs.
 
 use std::fs;
-use std::io::Write;
 use std::process::Command;
+
+use roundtable_client::scan::{self, types};
 
 use crate::compare::dialect::{Dialect, Heard, Person, Step, StoredSign, odd};
 use crate::compare::peers::Places;
 use crate::compare::server::{Held, Server};
+use crate::crowd::names;
 use crate::fail::{Fail, Result};
 use crate::net::fleet::Door;
 use crate::net::token::Mint;
-use crate::net::wire;
 use crate::stack::child::{Child, TempDir};
 use crate::stack::ports::loopback;
 use crate::stack::{PATIENCE, Parts, Setup, Stack, Store};
@@ -70,55 +71,50 @@ impl Dialect for Roundtable {
 
     fn ask(&self, person: &Person, step: u8, out: &mut Vec<u8>) {
         let (room, token) = (&person.room, self.mint.token(&user(person.number)));
-        let said = match step {
-            0 => write!(out, r#"{{"type":"hello","ref":0,"client":"roundtable-loadtest","token":"{token}"}}"#),
-            1 => write!(out, r#"{{"type":"join","ref":1,"room":"{room}"}}"#),
-            _ => write!(out, r#"{{"type":"subscribe","ref":2,"room":"{room}"}}"#),
-        };
-        said.expect("a Vec takes everything");
+        match step {
+            0 => scan::hello(out, 0, names::CLIENT, &token),
+            1 => scan::join(out, 1, room),
+            _ => scan::subscribe(out, 2, room, None),
+        }
     }
 
     fn entering(&self, step: u8, frame: &[u8]) -> std::result::Result<Step, String> {
-        match (wire::string(frame, &wire::TYPE).unwrap_or_default(), step) {
-            (b"welcome", 0) => Ok(Step::Next(1)),
-            (b"ok", 1) => Ok(Step::Next(2)),
-            (b"subscribed", 2) => match wire::number(frame, &wire::HEAD) {
+        match (scan::string(frame, &scan::TYPE).unwrap_or_default(), step) {
+            (types::WELCOME, 0) => Ok(Step::Next(1)),
+            (types::OK, 1) => Ok(Step::Next(2)),
+            (types::SUBSCRIBED, 2) => match scan::number(frame, &scan::HEAD) {
                 Some(0) => Ok(Step::In),
                 _ => Err(format!("the room is not new: {}", odd(frame))),
             },
-            (b"error", _) if wire::RETRYABLE.find(frame).is_some() => {
-                Ok(Step::Again(wire::number(frame, &wire::RETRY).unwrap_or(100)))
+            (types::ERROR, _) if scan::RETRYABLE.find(frame).is_some() => {
+                Ok(Step::Again(scan::number(frame, &scan::RETRY).unwrap_or(100)))
             }
-            (b"presence" | b"notice", _) => Ok(Step::Stay),
+            (types::PRESENCE | types::NOTICE, _) => Ok(Step::Stay),
             _ => Err(odd(frame)),
         }
     }
 
     fn publish(&self, person: &Person, number: u64, text: &[u8], out: &mut Vec<u8>) {
-        let room = &person.room;
-        write!(out, r#"{{"type":"send","ref":{number},"room":"{room}","id":"{number}","text":""#)
-            .expect("a Vec takes everything");
-        out.extend_from_slice(text);
-        out.extend_from_slice(b"\"}");
+        scan::send(out, number, &person.room, number, |out| out.extend_from_slice(text));
     }
 
     fn hear(&self, frame: &[u8], visit: &mut dyn FnMut(Heard)) -> std::result::Result<(), String> {
-        let number = || wire::number(frame, &wire::REF);
-        match wire::string(frame, &wire::TYPE).unwrap_or_default() {
-            b"events" => {
+        let number = || scan::number(frame, &scan::REF);
+        match scan::string(frame, &scan::TYPE).unwrap_or_default() {
+            types::EVENTS => {
                 entries(frame, |seq, text| visit(Heard::Message { text, seq: Some(seq), stored: self.stores }));
                 Ok(())
             }
-            b"sent" => {
-                visit(Heard::Ack { number: number(), seq: wire::number(frame, &wire::SEQ) });
+            types::SENT => {
+                visit(Heard::Ack { number: number(), seq: scan::number(frame, &scan::SEQ) });
                 Ok(())
             }
-            b"error" if number().is_some() => {
-                let again = wire::RETRYABLE.find(frame).map(|_| wire::number(frame, &wire::RETRY).unwrap_or(20));
+            types::ERROR if number().is_some() => {
+                let again = scan::RETRYABLE.find(frame).map(|_| scan::number(frame, &scan::RETRY).unwrap_or(20));
                 visit(Heard::Refused { number: number(), again_ms: again });
                 Ok(())
             }
-            b"presence" | b"notice" | b"typing" | b"read" => Ok(()),
+            types::PRESENCE | types::NOTICE | types::TYPING | types::READ => Ok(()),
             _ => Err(odd(frame)),
         }
     }
@@ -131,11 +127,11 @@ impl Dialect for Roundtable {
 /// Visits the entries of an `events` or `history` frame: `seq`, and its text, empty where it has none.
 pub fn entries<'a>(json: &'a [u8], mut visit: impl FnMut(u64, &'a [u8])) {
     let mut rest = json;
-    while let Some(at) = wire::SEQ.find(rest) {
-        rest = &rest[at + wire::SEQ.needle().len()..];
-        let Some(seq) = wire::digits(rest) else { continue };
-        let entry = &rest[..wire::SEQ.find(rest).unwrap_or(rest.len())];
-        visit(seq, wire::string(entry, &wire::TEXT_KEY).unwrap_or_default());
+    while let Some(at) = scan::SEQ.find(rest) {
+        rest = &rest[at + scan::SEQ.needle().len()..];
+        let Some(seq) = scan::digits(rest) else { continue };
+        let entry = &rest[..scan::SEQ.find(rest).unwrap_or(rest.len())];
+        visit(seq, scan::string(entry, &scan::TEXT_KEY).unwrap_or_default());
     }
 }
 

@@ -2,19 +2,22 @@
 
 use std::time::{Duration, Instant};
 
+use roundtable_client::closing::{Pace, Remedy};
+use roundtable_client::scan;
+
 use crate::checker::faults::Kind;
 use crate::crowd::names;
 use crate::crowd::person::{Hole, Stage};
 use crate::crowd::player::{Ask, Phase, Player, Wake};
 use crate::fail::Result;
 use crate::net::fleet::{Door, Fleet, Lost};
-use crate::net::wire;
 
 /// Joins or subscriptions of one connection that may be unanswered, below `limits.inflight`.
 const ASKED_AT_ONCE: usize = 32;
 /// An entrance that takes longer is given up and begun anew elsewhere.
 const ENTRANCE: Duration = Duration::from_secs(20);
 const FIRST_BACKOFF: Duration = Duration::from_millis(40);
+const LONGEST_BACKOFF: Duration = Duration::from_secs(2);
 
 impl Player {
     /// Starts newcomers, as many at once as the job allows.
@@ -50,20 +53,16 @@ impl Player {
     pub(super) fn greet(&mut self, fleet: &mut Fleet, person: usize) {
         let someone = &self.people[person];
         let Some(conn) = someone.conn else { return };
-        let hello = format!(
-            r#"{{"type":"hello","ref":{},"client":"roundtable-loadtest/{}","token":"{}"}}"#,
-            Ask::Hello.number(0),
-            env!("CARGO_PKG_VERSION"),
-            self.mint.token(&names::user(someone.number))
-        );
-        fleet.send(conn, hello.as_bytes());
+        let mut json = Vec::new();
+        scan::hello(&mut json, Ask::Hello.number(0), names::CLIENT, &self.mint.token(&names::user(someone.number)));
+        fleet.send(conn, &json);
     }
 
     pub(super) fn welcomed(&mut self, fleet: &mut Fleet, person: usize, json: &[u8], now: Instant) {
-        if let Some(ms) = wire::number(json, &wire::JITTER) {
+        if let Some(ms) = scan::number(json, &scan::JITTER) {
             self.jitter = Duration::from_millis(ms);
         }
-        if let Some(ms) = wire::number(json, &wire::BACKOFF_MAX) {
+        if let Some(ms) = scan::number(json, &scan::BACKOFF_MAX) {
             self.backoff_most = Duration::from_millis(ms);
         }
         let someone = &mut self.people[person];
@@ -109,26 +108,25 @@ impl Player {
         let someone = &self.people[person];
         let (Some(conn), Some((ask, n))) = (someone.conn, Ask::of(number)) else { return };
         let room = |room: u32| &self.job.rooms[room as usize];
-        let json = match ask {
+        let mut json = Vec::new();
+        match ask {
             Ask::Join => {
                 let Some(&id) = someone.member_of.get(n as usize) else { return };
-                format!(r#"{{"type":"join","ref":{number},"room":"{}"}}"#, room(id))
+                scan::join(&mut json, number, room(id));
             }
             Ask::Subscribe => {
                 let Some(cursor) = someone.cursors.get(n as usize) else { return };
-                let after = cursor.seen.map(|seq| format!(r#","after":{seq}"#)).unwrap_or_default();
-                format!(r#"{{"type":"subscribe","ref":{number},"room":"{}"{after}}}"#, room(cursor.room))
+                scan::subscribe(&mut json, number, room(cursor.room), cursor.seen);
             }
             Ask::Hole => {
                 let Some(cursor) = someone.cursors.get(n as usize) else { return };
                 let Some(hole) = cursor.hole else { return };
-                let (room, after) = (room(cursor.room), hole.after);
-                format!(r#"{{"type":"history","ref":{number},"room":"{room}","after":{after},"limit":200}}"#)
+                scan::history(&mut json, number, room(cursor.room), scan::Page::After(hole.after), 200);
             }
             Ask::Hello => return self.greet(fleet, person),
             Ask::Send | Ask::Probe | Ask::History => return,
-        };
-        fleet.send(conn, json.as_bytes());
+        }
+        fleet.send(conn, &json);
     }
 
     pub(super) fn joined(&mut self, fleet: &mut Fleet, person: usize) {
@@ -139,7 +137,7 @@ impl Player {
     pub(super) fn subscribed(&mut self, fleet: &mut Fleet, person: usize, cursor: usize, json: &[u8], now: Instant) {
         let someone = &mut self.people[person];
         let Some(cursor_now) = someone.cursors.get_mut(cursor) else { return };
-        let Some(head) = wire::number(json, &wire::HEAD).and_then(|head| u32::try_from(head).ok()) else {
+        let Some(head) = scan::number(json, &scan::HEAD).and_then(|head| u32::try_from(head).ok()) else {
             return self.tally.error("subscribed_without_head");
         };
         cursor_now.goal = head;
@@ -153,7 +151,7 @@ impl Player {
                 });
                 cursor_now.seen = Some(head);
             }
-            Some(seen) if wire::string(json, &wire::VERDICT) == Some(b"reset") => {
+            Some(seen) if scan::string(json, &scan::VERDICT) == Some(scan::RESET) => {
                 let after = cursor_now.hole.map_or(seen, |hole| hole.after);
                 cursor_now.hole = (after < head).then_some(Hole { after, until: head });
                 cursor_now.seen = Some(head);
@@ -220,14 +218,14 @@ impl Player {
                 }
                 backoff.max(Duration::from_millis(200))
             }
-            Lost::Closed(code @ 4200..=4299, _) => {
+            Lost::Closed(code, _) if Remedy::of(*code) == Remedy::Move => {
                 self.tally.count(&format!("closes_{code}"));
                 let told = self.people[person].reconnect_after;
                 told.unwrap_or_else(|| within(Duration::from_millis(50), &mut self.chance))
             }
             Lost::Closed(code, reason) => {
                 self.tally.error(&format!("closed_{code}"));
-                if !entered && (4000..4400).contains(code) {
+                if !entered && Remedy::of(*code) != Remedy::Backoff {
                     self.fail(format!("{} closed with {code} {reason}", self.server_of(person)));
                 }
                 within(self.jitter, &mut self.chance).max(backoff)
@@ -249,12 +247,13 @@ impl Player {
     fn backoff(&mut self, person: usize) -> Duration {
         let someone = &mut self.people[person];
         someone.attempts += 1;
-        let most = FIRST_BACKOFF * (1 << someone.attempts.min(8)) / 2;
+        let attempts = someone.attempts;
         // With several servers the first tries go to the others at once.
         if (someone.attempts as usize) < self.job.target.servers.len() {
             return Duration::from_millis(5);
         }
-        most.min(self.backoff_most).min(Duration::from_secs(2)).mul_f64(0.5 + self.chance.f64() / 2.0)
+        Pace { jitter: FIRST_BACKOFF / 2, most: self.backoff_most.min(LONGEST_BACKOFF) }
+            .wait(attempts, self.chance.f64())
     }
 
     /// Ends whatever connection there is and comes back to the next server at `at`.
@@ -269,7 +268,8 @@ impl Player {
             someone.away_since.get_or_insert(if someone.on_leave { at.max(now) } else { now });
         }
         someone.stage = Stage::Away;
-        someone.next_server += 1;
+        let any = self.job.load.any_server.then(|| self.chance.usize(0..self.job.target.servers.len().max(1)));
+        someone.next_server = any.unwrap_or(someone.next_server + 1);
         for pending in &mut someone.pending {
             pending.out = None;
         }

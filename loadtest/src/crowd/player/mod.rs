@@ -14,6 +14,8 @@ use std::time::{Duration, Instant};
 
 use foldhash::fast::FixedState;
 
+use roundtable_client::scan::{self, types};
+
 use crate::checker::faults::Faults;
 use crate::checker::ledger::Ledger;
 use crate::crowd::news::{Interval, Job, Totals};
@@ -23,7 +25,6 @@ use crate::crowd::tally::Tally;
 use crate::fail::Result;
 use crate::net::fleet::{Fleet, Lost, Scenario};
 use crate::net::token::Mint;
-use crate::net::wire;
 use crate::sys;
 
 /// What a request's `ref` says besides which one it is.
@@ -294,7 +295,7 @@ impl Player {
     }
 
     fn room_in(&self, json: &[u8]) -> Option<u32> {
-        self.room_of.get(wire::string(json, &wire::ROOM)?).copied()
+        self.room_of.get(scan::string(json, &scan::ROOM)?).copied()
     }
 
     fn wake(&mut self, at: Instant, person: usize, what: Wake) {
@@ -315,37 +316,37 @@ impl Scenario for Player {
         let now = Instant::now();
         self.last_heard = now;
         let Some(person) = self.person_at(conn) else { return Ok(()) };
-        let asked = || wire::number(json, &wire::REF).and_then(Ask::of);
-        match wire::string(json, &wire::TYPE).unwrap_or_default() {
-            b"events" => self.events(fleet, person, json, now),
-            b"sent" => match asked() {
+        let asked = || scan::number(json, &scan::REF).and_then(Ask::of);
+        match scan::string(json, &scan::TYPE).unwrap_or_default() {
+            types::EVENTS => self.events(fleet, person, json, now),
+            types::SENT => match asked() {
                 Some((Ask::Send, message)) => self.sent(fleet, person, message as u32, json, now),
                 Some((Ask::Probe, message)) => self.probed(person, message as u32, json),
                 _ => self.tally.error("unexpected_answer"),
             },
-            b"welcome" => self.welcomed(fleet, person, json, now),
-            b"ok" => {
+            types::WELCOME => self.welcomed(fleet, person, json, now),
+            types::OK => {
                 if let Some((Ask::Join, _)) = asked() {
                     self.joined(fleet, person);
                 }
             }
-            b"subscribed" => {
+            types::SUBSCRIBED => {
                 if let Some((Ask::Subscribe, cursor)) = asked() {
                     self.subscribed(fleet, person, cursor as usize, json, now);
                 }
             }
-            b"history" => match asked() {
+            types::HISTORY => match asked() {
                 Some((Ask::Hole, cursor)) => self.hole_page(fleet, person, cursor as usize, json, now),
                 Some((Ask::History, page)) => self.history_page(page, json, now),
                 _ => self.tally.error("unexpected_answer"),
             },
-            b"error" => self.refused(fleet, person, asked(), json, now)?,
-            b"notice" => {
-                let after = wire::number(json, &wire::RECONNECT_AFTER).map(Duration::from_millis);
+            types::ERROR => self.refused(fleet, person, asked(), json, now)?,
+            types::NOTICE => {
+                let after = scan::number(json, &scan::RECONNECT_AFTER).map(Duration::from_millis);
                 self.people[person].reconnect_after = after.or(self.people[person].reconnect_after);
             }
-            b"presence" | b"typing" | b"read" | b"pong" => {}
-            b"unsubscribed" => self.tally.error("unsubscribed"),
+            types::PRESENCE | types::TYPING | types::READ | types::PONG => {}
+            types::UNSUBSCRIBED => self.tally.error("unsubscribed"),
             other => {
                 let what = String::from_utf8_lossy(other).into_owned();
                 self.tally.error(&format!("frame_{what}"));

@@ -2,6 +2,8 @@
 
 use std::time::{Duration, Instant};
 
+use roundtable_client::scan;
+
 use crate::checker::faults::Kind;
 use crate::crowd::person::Stage;
 use crate::crowd::player::{Phase, Player, Wake};
@@ -172,10 +174,10 @@ impl Player {
             }
         }
         while self.typing.take(now_s).is_some() {
-            self.hint(fleet, |room, _| format!(r#"{{"type":"typing","room":"{room}","active":true}}"#));
+            self.hint(fleet, |json, room, _| scan::typing(json, room));
         }
         while self.reads.take(now_s).is_some() {
-            self.hint(fleet, |room, seen| format!(r#"{{"type":"read","room":"{room}","seq":{seen}}}"#));
+            self.hint(fleet, scan::read);
         }
         while let Some(due_s) = self.history.take(now_s) {
             if let Some(person) = self.somebody() {
@@ -226,7 +228,7 @@ impl Player {
     }
 
     /// A hint of somebody about a room that it watches and is a member of.
-    fn hint(&mut self, fleet: &mut Fleet, frame: impl Fn(&str, u32) -> String) {
+    fn hint(&mut self, fleet: &mut Fleet, frame: impl Fn(&mut Vec<u8>, &str, u32)) {
         let Some(person) = self.somebody() else { return };
         let someone = &self.people[person];
         let Some(conn) = someone.conn else { return };
@@ -235,7 +237,8 @@ impl Player {
             return;
         }
         let cursor = mine[self.chance.usize(0..mine.len())];
-        let json = frame(&self.job.rooms[cursor.room as usize], cursor.seen.unwrap_or(0));
-        fleet.send(conn, json.as_bytes());
+        let mut json = Vec::new();
+        frame(&mut json, &self.job.rooms[cursor.room as usize], cursor.seen.unwrap_or(0));
+        fleet.send(conn, &json);
     }
 }

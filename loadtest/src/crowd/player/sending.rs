@@ -1,7 +1,8 @@
 //! Sending what is due, repeating what was not answered, and noting what was acked.
 
-use std::io::Write;
 use std::time::{Duration, Instant};
+
+use roundtable_client::scan::{self, codes};
 
 use crate::checker::entry::text_hash;
 use crate::checker::faults::Kind;
@@ -83,12 +84,14 @@ impl Player {
         let (name, nonce, worker) = (&self.job.rooms[room as usize], &self.job.nonce, self.job.worker);
         let number = Ask::Send.number(message.into());
         // The id as in `names::message`, without an allocation.
-        write!(json, r#"{{"type":"send","ref":{number},"room":"{name}","id":"{nonce}-{worker}-{message}","text":""#)
-            .expect("a Vec takes everything");
-        let text_from = json.len();
-        wire::stamped(&mut json, due_ns, self.job.load.text_bytes);
-        self.ledger.invoked(message, text_hash(&json[text_from..]));
-        json.extend_from_slice(b"\"}");
+        let id = format_args!("{nonce}-{worker}-{message}");
+        let mut hash = 0;
+        scan::send(&mut json, number, name, id, |json| {
+            let from = json.len();
+            wire::stamped(json, due_ns, self.job.load.text_bytes);
+            hash = text_hash(&json[from..]);
+        });
+        self.ledger.invoked(message, hash);
         if let Some(conn) = self.people[person].conn {
             fleet.send(conn, &json);
         }
@@ -124,7 +127,7 @@ impl Player {
     }
 
     pub(super) fn sent(&mut self, fleet: &mut Fleet, person: usize, message: u32, json: &[u8], now: Instant) {
-        let Some(seq) = wire::number(json, &wire::SEQ).and_then(|seq| u32::try_from(seq).ok()) else {
+        let Some(seq) = scan::number(json, &scan::SEQ).and_then(|seq| u32::try_from(seq).ok()) else {
             return self.tally.error("sent_without_seq");
         };
         if !self.answers(person, message, json) {
@@ -148,7 +151,7 @@ impl Player {
         self.ledger.get(message).is_some_and(|record| {
             record.sender == self.people[person].number
                 && self.room_in(json) == Some(record.room)
-                && wire::string(json, &wire::ID).and_then(|id| names::message_of(&self.job.nonce, id))
+                && scan::string(json, &scan::ID).and_then(|id| names::message_of(&self.job.nonce, id))
                     == Some((self.job.worker, message))
         })
     }
@@ -162,9 +165,9 @@ impl Player {
         json: &[u8],
         now: Instant,
     ) -> Result<()> {
-        let code = String::from_utf8_lossy(wire::string(json, &wire::CODE).unwrap_or(b"unknown")).into_owned();
-        let retryable = wire::RETRYABLE.find(json).is_some();
-        let retry_ms = wire::number(json, &wire::RETRY).unwrap_or(RETRY).min(LONGEST_RETRY);
+        let code = String::from_utf8_lossy(scan::string(json, &scan::CODE).unwrap_or(b"unknown")).into_owned();
+        let retryable = scan::RETRYABLE.find(json).is_some();
+        let retry_ms = scan::number(json, &scan::RETRY).unwrap_or(RETRY).min(LONGEST_RETRY);
         let again = now + Duration::from_millis(retry_ms);
         self.tally.error(&code);
         match asked {
@@ -179,7 +182,7 @@ impl Player {
                     self.waiting -= 1;
                     self.tally.count("refused");
                     // Everybody sends where it has joined, and a membership is durable.
-                    if matches!(code.as_str(), "forbidden" | "not_found" | "conflict") {
+                    if codes::NO_MEMBER.contains(&code.as_str()) {
                         let text = String::from_utf8_lossy(json).into_owned();
                         let number = self.people[person].number;
                         self.faults.add(Kind::Forgotten, || {
@@ -261,10 +264,10 @@ impl Player {
         for (conn, message, room) in asks {
             let (name, nonce, worker) = (&self.job.rooms[room as usize], &self.job.nonce, self.job.worker);
             let number = Ask::Probe.number(message.into());
-            let json = format!(
-                r#"{{"type":"send","ref":{number},"room":"{name}","id":"{nonce}-{worker}-{message}","text":"again"}}"#
-            );
-            fleet.send(conn, json.as_bytes());
+            let mut json = Vec::new();
+            let id = format_args!("{nonce}-{worker}-{message}");
+            scan::send(&mut json, number, name, id, |json| json.extend_from_slice(b"again"));
+            fleet.send(conn, &json);
         }
     }
 
@@ -272,8 +275,8 @@ impl Player {
         self.probes = self.probes.map(|left| left.saturating_sub(1));
         self.tally.count("probes");
         let before = self.ledger.get(message).map_or(0, |record| record.seq);
-        let seq = wire::number(json, &wire::SEQ).unwrap_or(0);
-        if seq != u64::from(before) || !self.answers(person, message, json) || wire::DUPLICATE.find(json).is_none() {
+        let seq = scan::number(json, &scan::SEQ).unwrap_or(0);
+        if seq != u64::from(before) || !self.answers(person, message, json) || scan::DUPLICATE.find(json).is_none() {
             let what = String::from_utf8_lossy(json).into_owned();
             self.faults.add(Kind::Repeated, || {
                 format!("message {message}, acked at {before}, was sent again and answered with {what}")

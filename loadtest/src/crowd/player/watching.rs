@@ -2,7 +2,9 @@
 
 use std::time::{Duration, Instant};
 
-use crate::checker::entry;
+use roundtable_client::scan;
+
+use crate::checker::entry::{self, Checked as _};
 use crate::checker::faults::Kind;
 use crate::crowd::player::{Ask, Page, Player};
 use crate::net::fleet::Fleet;
@@ -102,8 +104,9 @@ impl Player {
         let before = if seen > 0 { self.chance.u32(1..=seen) } else { 1 };
         self.pages.insert(self.next_page, Page { due_ns, room: cursor.room, before });
         self.next_page += 1;
-        let json = format!(r#"{{"type":"history","ref":{number},"room":"{room}","before":{before},"limit":50}}"#);
-        fleet.send(conn, json.as_bytes());
+        let mut json = Vec::new();
+        scan::history(&mut json, number, room, scan::Page::Before(before), 50);
+        fleet.send(conn, &json);
     }
 
     pub(super) fn history_page(&mut self, page: u64, json: &[u8], now: Instant) {

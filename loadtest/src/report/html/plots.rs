@@ -87,6 +87,12 @@ pub fn timeline(run: &Outcome, limit: usize) -> Markup {
         ms("longest wait of a send", "", false, &|s| s.longest_wait_ms),
     ];
     plot("Latency", "ms", Scale::Log, 240.0, latencies);
+    let nodes = run.series.iter().enumerate().map(|(place, series)| {
+        let (times, values): (Vec<f64>, Vec<Option<f64>>) =
+            series.points.iter().map(|&(at, value)| (at, Some(value))).unzip();
+        line(&series.name, place, place >= 7, &times, &values, limit)
+    });
+    plot("Sessions per node", "sessions", Scale::Linear, 170.0, nodes.collect());
     plot("Connections", "open", Scale::Linear, 120.0, vec![count("connected", &|s| s.connected)]);
     if seconds.iter().any(|s| s.waiting > 0) {
         plot("Sends that wait for their ack", "sends", Scale::Linear, 120.0, vec![count("waiting", &|s| s.waiting)]);

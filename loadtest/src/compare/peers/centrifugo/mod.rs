@@ -9,6 +9,8 @@ use std::process::Command;
 
 use memchr::memmem;
 
+use roundtable_client::scan;
+
 use crate::compare::dialect::{Dialect, Heard, Person, Step, odd};
 use crate::compare::install::{self, Missing};
 use crate::compare::server::{Held, Server, listens};
@@ -47,7 +49,7 @@ pub struct Centrifugo;
 const FIRST_ID: u64 = 10;
 
 fn id(line: &[u8]) -> Option<u64> {
-    line.strip_prefix(b"{\"id\":").and_then(wire::digits)
+    line.strip_prefix(b"{\"id\":").and_then(scan::digits)
 }
 
 fn lines(frame: &[u8]) -> impl Iterator<Item = &[u8]> {

@@ -13,6 +13,8 @@ use std::process::Command;
 
 use memchr::memmem;
 
+use roundtable_client::scan;
+
 use crate::compare::dialect::{Dialect, Heard, Person, Step, StoredSign, odd};
 use crate::compare::install::{self, Missing};
 use crate::compare::server::{Held, Server, listens};
@@ -190,7 +192,7 @@ impl Dialect for Xmpp {
             return Err(odd(frame));
         }
         if has(frame, "type='error'") {
-            let id = memmem::find(frame, b" id='").and_then(|at| wire::digits(&frame[at + 5..]));
+            let id = memmem::find(frame, b" id='").and_then(|at| scan::digits(&frame[at + 5..]));
             visit(Heard::Refused { number: id, again_ms: None });
             return Ok(());
         }
