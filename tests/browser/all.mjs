@@ -1,0 +1,70 @@
+// Runs the cases, or those that are named: node all.mjs PROGRAM [CASE…]
+import { readdirSync } from "node:fs";
+import { dirname, join, resolve } from "node:path";
+import { fileURLToPath, pathToFileURL } from "node:url";
+import { launch, SECRET } from "./pages.mjs";
+import { cluster, logOf, node, stopAll } from "./servers.mjs";
+
+const [program, ...wanted] = process.argv.slice(2);
+const here = dirname(fileURLToPath(import.meta.url));
+const LONGEST_MS = 240_000;
+
+const names = readdirSync(join(here, "cases"))
+  .filter((name) => name.endsWith(".mjs"))
+  .map((name) => name.slice(0, -4))
+  .filter((name) => wanted.length === 0 || wanted.includes(name))
+  .sort();
+if (names.length === 0) throw new Error(`no such case: ${wanted.join(", ")}`);
+
+let browser;
+let shared;
+const world = {
+  program: resolve(program),
+  get browser() {
+    return browser;
+  },
+  /** A node of one's own. */
+  node: (settings) => node(resolve(program), { "auth.jwt.secret": SECRET, ...settings }),
+  /** The cluster of three that the cases share; one that breaks nodes takes one of its own. */
+  shared: async () => (shared ??= await cluster(resolve(program), 3)),
+  cluster: () => cluster(resolve(program), 3),
+};
+
+const failed = [];
+try {
+  browser = await launch();
+  for (const name of names) {
+    const { default: run } = await import(pathToFileURL(join(here, "cases", `${name}.mjs`)));
+    const began = Date.now();
+    let timer;
+    const late = new Promise((_, reject) => {
+      timer = setTimeout(() => reject(new Error(`it takes longer than ${LONGEST_MS / 1000} s`)), LONGEST_MS);
+    });
+    try {
+      await Promise.race([run(world), late]);
+      console.log(`ok      ${name} (${((Date.now() - began) / 1000).toFixed(1)} s)`);
+    } catch (error) {
+      failed.push(name);
+      console.log(`FAILED  ${name}\n${error.stack ?? error}`);
+      // What was on the screens then.
+      let at = 0;
+      for (const context of browser.browserContexts()) {
+        for (const page of await context.pages()) {
+          const file = join(process.env.BROWSER_MODULES, `${name}-${++at}.png`);
+          if (page.url().startsWith("http")) await page.screenshot({ path: file }).then(() => console.log(`        see ${file}`), () => {});
+        }
+      }
+    } finally {
+      clearTimeout(timer);
+    }
+    for (const context of browser.browserContexts()) if (context.id) await context.close().catch(() => {});
+  }
+} finally {
+  await browser?.close().catch(() => {});
+  if (failed.length > 0 && shared) for (const one of shared) console.log(`${one.name}: ${logOf(one.name).split("\n").filter((line) => /"(ERROR|WARN)"/.test(line)).slice(-5).join("\n")}`);
+  await stopAll();
+}
+if (failed.length > 0) {
+  console.error(`browser: failed: ${failed.join(", ")}`);
+  process.exit(1);
+}
