@@ -9,6 +9,7 @@ use roundtable::config::{Auth, Jwt, Secret};
 use roundtable::domain::revoked::Revoked;
 use roundtable::ids::UserId;
 use roundtable::infra::sqlite::SqliteStore;
+use roundtable::metrics::Metrics;
 use roundtable::ports::{Created, Device, MessageStore, NewCredential, User};
 use serde_json::json;
 
@@ -26,7 +27,8 @@ async fn house() -> House {
         Arc::new(SqliteStore::open(&dir.path().join("rooms.db")).expect("a new database"));
     store.migrate().await.expect("migrated");
     let jwt = Jwt { secret: Secret::new(tokens::SECRET), ..Jwt::default() };
-    let auth = Authenticator::new(&Auth { jwt, ..Auth::default() }, store.clone()).expect("good settings");
+    let auth =
+        Authenticator::new(&Auth { jwt, ..Auth::default() }, store.clone(), &Metrics::new()).expect("good settings");
     House { store, auth, _dir: dir }
 }
 

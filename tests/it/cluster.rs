@@ -281,7 +281,7 @@ async fn nodes_share_and_hand_over(mut cluster: Cluster) {
         })
         .await;
     let status = cluster.describe("a").await;
-    assert!(status.nodes.iter().any(|(record, living)| record.id == node("b") && !living));
+    assert!(status.nodes.iter().any(|known| known.record.id == node("b") && !known.alive));
     cluster.story(|story| {
         assert_eq!(story.overlaps, 0, "two owners at a time");
         // The contract aims at 250 ms; a crowded test machine gets its worst case.

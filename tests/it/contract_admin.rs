@@ -6,6 +6,7 @@ use std::time::{Duration, Instant};
 
 use serde_json::{Value, json};
 
+use crate::support::cluster::Cluster;
 use crate::support::load::Load;
 use crate::support::node::{self, Node};
 use crate::support::person::{Person, makes};
@@ -48,11 +49,33 @@ async fn the_admin_listener_answers() {
     .await;
     let room = admin.get("/cluster?room=lobby").await.expect(200);
     assert_eq!((&room["room"], &room["owner"], &room["shard"]), (&json!("lobby"), &cluster["node"], &json!(125)));
-    assert!(node.metric("roundtable_sessions").await >= 1.0);
+    let again = Person::at(&node, "alice").await;
+    let _bob = Person::at(&node, "bob").await;
+    assert_eq!((node.metric("roundtable_sessions").await, node.metric("roundtable_people").await), (3.0, 2.0));
+    drop((alice, again));
+    until("only bob is there", || async { (node.metric("roundtable_people").await == 1.0).then_some(()) }).await;
     // It is not there on the public listener.
-    for path in ["/livez", "/readyz", "/health", "/metrics", "/cluster", "/drain"] {
+    for path in ["/livez", "/readyz", "/health", "/metrics", "/cluster", "/overview", "/drain"] {
         assert_eq!(node.api("alice").get(path).await.status, 404, "{path}");
     }
+}
+
+#[tokio::test]
+async fn what_waits_for_the_store_is_told_with_its_age() {
+    let postgres = Postgres::start().await;
+    let node = Node::with(&[("store.url", &postgres.database().await)]).await;
+    let mut alice = Person::at(&node, "alice").await;
+    alice.opens(&node, "lobby").await;
+    alice.sends("lobby", "m1", "x").await;
+    let age = || node.metric("roundtable_persistence_oldest_waiting_time_seconds");
+    assert_eq!(age().await, 0.0);
+    postgres.freeze();
+    let sent = alice.starts(json!({"type": "send", "room": "lobby", "id": "m2", "text": "y"})).await;
+    until("it has waited for half a second", || async { (age().await > 0.5).then_some(()) }).await;
+    assert!(node.metric("roundtable_room_requests_bytes").await > 0.0);
+    postgres.thaw();
+    alice.answer(sent).await;
+    assert_eq!((age().await, node.metric("roundtable_room_requests_bytes").await), (0.0, 0.0));
 }
 
 #[tokio::test]
@@ -211,9 +234,202 @@ async fn post_drain_ends_readiness_and_the_process_stays_until_sigterm() {
     assert_eq!(alice.closed().await, 4200);
     assert_eq!(node.admin_api().get("/readyz").await.status, 503);
     assert_eq!(node.admin_api().get("/livez").await.status, 200);
+    // Whoever wants a stream is not held on this node by a connection that stays.
+    let turned = node.api("alice").get("stream").await;
+    assert_eq!((turned.status, turned.header("connection")), (503, Some("close")));
     assert!(node.ended().is_none());
     node.terminate();
     assert_eq!(node.exit().await.code(), Some(0));
+}
+
+#[tokio::test]
+async fn the_operators_page_is_of_this_program_alone() {
+    let node = Node::alone().await;
+    let admin = node.admin_api();
+    let page = admin.get("/").await;
+    assert_eq!(page.status, 200);
+    let policy = page.headers["content-security-policy"].to_str().expect("text").to_owned();
+    assert!(policy.starts_with("default-src 'none'; script-src 'self';"), "{policy}");
+    assert!(policy.contains("require-trusted-types-for 'script'") && !policy.contains("unsafe"), "{policy}");
+    let text = page.body.as_str().expect("a page").to_owned();
+    assert!(!text.contains("style=") && !text.contains("<style"), "nothing inline: {text}");
+    let handler = |word: &str| word.starts_with("on") && word.contains('=');
+    assert!(!text.split_whitespace().any(handler), "nothing inline: {text}");
+    let named = text.split('"').filter(|one| [".js", ".css", ".svg"].iter().any(|end| one.ends_with(end)));
+    let mut files: Vec<String> = named.map(|name| format!("/{name}")).collect();
+    files.extend(["/".to_owned(), "/words.js".to_owned()]);
+    files.sort();
+    files.dedup();
+    assert_eq!(files, ["/", "/icon.svg", "/operator.css", "/operator.js", "/words.js"]);
+    let kinds = ["text/html; charset=utf-8", "image/svg+xml", "text/css; charset=utf-8"];
+    let script = "text/javascript; charset=utf-8";
+    for (path, kind) in files.iter().zip(kinds.into_iter().chain([script, script])) {
+        let file = admin.get(path).await;
+        assert_eq!((file.status, file.headers["content-type"].to_str().expect("text")), (200, kind), "{path}");
+        for (name, value) in [
+            ("content-security-policy", policy.as_str()),
+            ("x-content-type-options", "nosniff"),
+            ("x-frame-options", "DENY"),
+            ("referrer-policy", "no-referrer"),
+            ("cross-origin-resource-policy", "same-origin"),
+            ("cache-control", "no-store"),
+        ] {
+            assert_eq!(file.headers[name], value, "{path}: {name}");
+        }
+        let text = file.body.as_str().expect("a text").replace("http://www.w3.org/2000/svg", "");
+        for outside in ["://", "\"//", "'//", "innerHTML", "insertAdjacent", "document.write", "eval("] {
+            assert!(!text.contains(outside), "{path}: {outside}");
+        }
+        assert_eq!(admin.post(path, Value::Null).await.status, 405, "{path}");
+    }
+    assert_eq!(admin.get("/index.html").await.status, 404);
+}
+
+#[tokio::test]
+async fn the_overview_of_one_node_tells_what_happens_there() {
+    let node = Node::alone().await;
+    let admin = node.admin_api();
+    let mut alice = Person::at(&node, "alice").await;
+    // More than are told of; the busiest have the most messages.
+    for n in 0..32 {
+        let room = format!("room-{n:02}");
+        alice.opens(&node, &room).await;
+        for m in 0..n % 4 * 3 {
+            alice.sends(&room, &format!("{room}-{m}"), "nobody's business").await;
+        }
+    }
+    let overview = until("everything is counted", || async {
+        let overview = admin.get("/overview").await.expect(200);
+        (overview["now"]["subscriptions"] == 32).then_some(overview)
+    })
+    .await;
+    let id = node.id().await;
+    let own = &overview["node"];
+    assert_eq!((&own["id"], &own["state"], &own["reasons"]), (&json!(id), &json!("ready"), &json!([])));
+    assert_eq!(own["version"], env!("CARGO_PKG_VERSION"));
+    assert!(own["uptime_s"].is_u64(), "{own}");
+    assert_eq!(overview["drain"], Value::Null);
+    assert_eq!((&overview["now"]["sessions"], &overview["now"]["rooms"]), (&json!(1), &json!(32)));
+    for name in ["over_s", "entries_per_s", "repeats_per_s", "deliveries_per_s", "connections_per_s"] {
+        assert!(overview["rates"][name].is_number(), "{name}: {overview}");
+    }
+    assert_eq!(overview["checks"]["store"]["status"], "ok");
+    assert_eq!(overview["checks"]["redis"], Value::Null, "there is none");
+    let nodes = overview["cluster"]["nodes"].as_array().expect("nodes");
+    assert_eq!((nodes.len(), &overview["cluster"]["nodes_left_out"]), (1, &json!(0)));
+    assert_eq!((&nodes[0]["id"], &nodes[0]["state"], &nodes[0]["shards"]), (&json!(id), &json!("ready"), &json!(1024)));
+    assert_eq!(overview["shards"]["owners"], json!([id]));
+    assert_eq!(overview["shards"]["map"], json!(vec![0; 1024]));
+
+    let busiest = overview["rooms"]["busiest"].as_array().expect("rooms");
+    assert_eq!(busiest.len(), 20, "no more are told");
+    let entries: Vec<u64> = busiest.iter().map(|room| room["entries"].as_u64().expect("a count")).collect();
+    assert_eq!(entries, [[9; 8].as_slice(), &[6; 8], &[3; 4]].concat());
+    let first: Vec<&str> = busiest[..8].iter().map(|room| room["room"].as_str().expect("an id")).collect();
+    let wanted = ["room-03", "room-07", "room-11", "room-15", "room-19", "room-23", "room-27", "room-31"];
+    assert_eq!(first, wanted);
+    let text = overview.to_string();
+    assert!(!text.contains("business") && !text.contains("alice") && text.len() < 64 * 1024, "{}", text.len());
+
+    // Rates are of the last seconds, and end with what they count.
+    for n in 0..50 {
+        alice.sends("room-01", &format!("late-{n}"), "x").await;
+    }
+    until("messages are seen", || async {
+        let overview = admin.get("/overview").await.expect(200);
+        let positive = |value: &Value| value.as_f64() > Some(0.0);
+        let (rates, commits) = (&overview["rates"], &overview["commits"]);
+        let seen = positive(&rates["entries_per_s"]) && positive(&rates["deliveries_per_s"]);
+        (seen && positive(&commits["p50_ms"]) && commits["p99_ms"].as_f64() >= commits["p50_ms"].as_f64()).then_some(())
+    })
+    .await;
+    until("it is quiet again", || async {
+        let overview = admin.get("/overview").await.expect(200);
+        (overview["rates"]["entries_per_s"] == 0.0 && overview["commits"]["p99_ms"].is_null()).then_some(())
+    })
+    .await;
+}
+
+#[tokio::test]
+async fn the_overview_of_a_cluster_shows_a_drain_from_both_sides() {
+    let cluster = Cluster::start(2).await;
+    let (first, second) = (&cluster.nodes[0], &cluster.nodes[1]);
+    let (a, b) = (first.id().await, second.id().await);
+    let mut alice = Person::at(first, "alice").await;
+    alice.opens(first, "lobby").await;
+    let of = |overview: &Value, id: &str| {
+        let nodes = overview["cluster"]["nodes"].as_array().cloned().unwrap_or_default();
+        nodes.into_iter().find(|node| node["id"] == id).unwrap_or_default()
+    };
+    until("the second node knows of the session at the first", || async {
+        let overview = second.admin_api().get("/overview").await.expect(200);
+        let (known, own) = (of(&overview, &a), of(&overview, &b));
+        let shards = known["shards"].as_u64().unwrap_or(0) + own["shards"].as_u64().unwrap_or(0);
+        (known["sessions"] == 1 && known["state"] == "ready" && own["sessions"] == 0 && shards == 1024).then_some(())
+    })
+    .await;
+    let overview = second.admin_api().get("/overview").await.expect(200);
+    assert_eq!((&overview["cluster"]["leased"], &overview["checks"]["redis"]["status"]), (&json!(true), &json!("ok")));
+    assert!(overview["cluster"]["heard_s"].as_f64() < Some(5.0), "{overview}");
+    let owners = overview["shards"]["owners"].as_array().expect("owners").len();
+    assert_eq!(owners, 2);
+    let places = overview["shards"]["map"].as_array().expect("a map");
+    assert!(places.len() == 1024 && places.iter().all(|place| place.as_u64() < Some(2)), "{places:?}");
+    let before = of(&overview, &a)["shards"].as_i64();
+
+    first.admin_api().post("/drain", Value::Null).await.expect(202);
+    assert_eq!(alice.closed().await, 4200);
+    let overview = until("the first has nothing left", || async {
+        let overview = first.admin_api().get("/overview").await.expect(200);
+        let drain = &overview["drain"];
+        (drain["sessions_left"] == 0 && drain["shards_left"] == 0).then_some(overview)
+    })
+    .await;
+    assert_eq!((&overview["node"]["state"], &overview["node"]["reasons"]), (&json!("draining"), &json!(["draining"])));
+    let drain = &overview["drain"];
+    assert_eq!((&drain["sessions_before"], drain["shards_before"].as_i64()), (&json!(1), before), "{drain}");
+    assert!(drain["for_s"].is_u64(), "{drain}");
+    until("the second has it all", || async {
+        let overview = second.admin_api().get("/overview").await.expect(200);
+        let (known, own) = (of(&overview, &a), of(&overview, &b));
+        (known["state"] == "draining" && known["shards"] == 0 && own["shards"] == 1024).then_some(())
+    })
+    .await;
+    first.terminate();
+    assert_eq!(first.exit().await.code(), Some(0));
+    until("the first is lost", || async {
+        let overview = second.admin_api().get("/overview").await.expect(200);
+        let known = of(&overview, &a);
+        (known["state"] == "lost" && known["since_s"].as_u64() < Some(60)).then_some(())
+    })
+    .await;
+}
+
+#[tokio::test]
+async fn no_page_of_others_can_drain_a_node() {
+    let node = Node::alone().await;
+    let admin = node.admin_api();
+    let host = node.admin();
+    let neighbour = format!("http://127.0.0.1:{}", ports::free());
+    for headers in [
+        &[("sec-fetch-site", "cross-site")][..],
+        &[("sec-fetch-site", "same-site")],
+        &[("origin", "https://elsewhere.example")],
+        &[("origin", neighbour.as_str())],
+        &[("origin", "null")],
+        &[("sec-fetch-site", "same-origin"), ("origin", "https://elsewhere.example")],
+        // What a proxy might say of itself counts for nothing.
+        &[("origin", "https://elsewhere.example"), ("x-forwarded-host", "elsewhere.example")],
+    ] {
+        let refused = admin.call(reqwest::Method::POST, "/drain", None, headers).await;
+        assert_eq!((refused.status, &refused.body["code"]), (403, &json!("forbidden")), "{headers:?}");
+    }
+    assert_eq!(admin.get("/readyz").await.status, 200, "nothing happened");
+    let own = [("sec-fetch-site", "same-origin"), ("origin", host.as_str())];
+    assert_eq!(admin.call(reqwest::Method::POST, "/drain", None, &own).await.status, 202);
+    until("it drains", || async { (admin.get("/readyz").await.status == 503).then_some(()) }).await;
+    // As `curl -X POST` asks; again it does nothing more.
+    assert_eq!(admin.call(reqwest::Method::POST, "/drain", None, &[]).await.status, 202);
 }
 
 #[tokio::test]

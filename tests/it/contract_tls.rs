@@ -8,6 +8,7 @@ use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpStream;
 
 use crate::support::certificates::Authority;
+use crate::support::event_stream::EventStream;
 use crate::support::node::Node;
 use crate::support::person::{Encoding, Person};
 use crate::support::{ports, tokens, until, within};
@@ -79,6 +80,28 @@ async fn people_talk_over_wss_in_both_encodings() {
     drop(bob);
     until("bob is gone", || async { (node.metric("roundtable_sessions").await == 1.0).then_some(()) }).await;
     alice.catches_up().await;
+}
+
+#[tokio::test]
+async fn a_stream_over_tls_is_a_stream() {
+    let authority = Authority::new();
+    let node = node(&authority, &[]).await;
+    let http = format!("http://127.0.0.1:{}", authority.tunnel(&node).await);
+    let api = crate::support::api::Api::with(&http, Some(tokens::of("alice")));
+    api.post("rooms", json!({"id": "lobby", "kind": "public"})).await.expect(201);
+    let stream = EventStream::of(&http, "alice").await;
+    assert!(stream.head.contains("strict-transport-security: "), "{}", stream.head);
+    let mut alice = Person::on_stream(stream, "alice");
+    alice.says_hello().await;
+    alice.joins("lobby").await;
+    for n in 0..50 {
+        let text = format!("{n} {}", "x".repeat(3_000));
+        let seq = alice.sends("lobby", &format!("m{n}"), &text).await;
+        alice.sees("lobby", seq, &text).await;
+    }
+    node.terminate();
+    assert_eq!(alice.closed().await, 4200);
+    assert!(alice.stream().is_complete());
 }
 
 #[tokio::test]

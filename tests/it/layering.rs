@@ -17,13 +17,19 @@ const MAY_USE: &[(&str, &[&str])] = &[
     ("limits", &[]),
     // Only with a feature that no release has: whoever has a seeded bug asks here whether it is on.
     ("seeded_bug", &[]),
+    // Clients of a running server, which use nothing of it.
+    ("health", &[]),
+    ("smoke", &[]),
     ("entry", &["ids"]),
     ("domain", FLOOR),
     ("protocol", FLOOR),
     ("ports", &["ids", "refusal", "entry", "limits", "domain", "protocol"]),
     ("config", &["ids", "refusal", "entry", "limits"]),
     ("metrics", &["ids", "refusal", "entry", "limits", "config"]),
-    ("telemetry", &["ids", "refusal", "entry", "limits", "config", "metrics"]),
+    // Commands that work on the store beside the server, with its settings alone.
+    ("backup", &["config", "infra"]),
+    ("migration", &["domain", "ports", "backup", "config", "infra"]),
+    ("telemetry", &["ids", "refusal", "entry", "limits", "domain", "config", "metrics"]),
     ("outgoing", &["ids", "refusal", "entry", "limits", "domain", "protocol", "config", "metrics"]),
     ("auth", &["ids", "refusal", "entry", "limits", "domain", "protocol", "ports", "config", "metrics", "telemetry"]),
     (
@@ -158,6 +164,11 @@ impl Source {
         first.trim_end_matches(".rs").to_owned()
     }
 
+    /// A crate of its own in the tree: it shares nothing with the server, so that a mistake in one is not repeated in the other.
+    fn is_client(&self) -> bool {
+        self.path.starts_with("client")
+    }
+
     /// A file of its own that holds tests: `tests.rs`, or anything under `tests/`.
     fn is_test(&self) -> bool {
         self.path.components().any(|part| part.as_os_str().to_string_lossy().trim_end_matches(".rs") == "tests")
@@ -175,7 +186,8 @@ fn sources() -> Vec<Source> {
     while let Some(dir) = dirs.pop() {
         for entry in fs::read_dir(&dir).expect("src can be read").flatten() {
             let path = entry.path();
-            if path.is_dir() {
+            // Packages of npm may hold anything.
+            if path.is_dir() && !path.ends_with("node_modules") {
                 dirs.push(path);
             } else if path.extension().is_some_and(|extension| extension == "rs") {
                 let text = fs::read_to_string(&path).expect("a source file is UTF-8");
@@ -253,7 +265,7 @@ fn a_module_uses_only_what_stands_below_it() {
     let mut faults = Vec::new();
     for source in sources() {
         let module = source.module();
-        if ["main", "lib"].contains(&module.as_str()) {
+        if ["main", "lib"].contains(&module.as_str()) || source.is_client() {
             continue;
         }
         let Some((_, allowed)) = MAY_USE.iter().find(|(name, _)| *name == module) else {
@@ -268,6 +280,44 @@ fn a_module_uses_only_what_stands_below_it() {
         }
     }
     fail_with("layers are crossed", &faults);
+}
+
+#[test]
+fn server_and_client_share_no_code() {
+    let mut faults = Vec::new();
+    for source in sources() {
+        for (n, line) in source.lines() {
+            let other = if source.is_client() { "roundtable::" } else { "roundtable_client" };
+            let names = line.match_indices(other).any(|(at, _)| !line[..at].ends_with(|c: char| c.is_alphanumeric()));
+            if names || (source.is_client() && line.contains("#[path")) {
+                faults.push(format!("src/{}:{n}: {other}", source.path.display()));
+            }
+        }
+    }
+    let manifest =
+        |path: &str| fs::read_to_string(Path::new(env!("CARGO_MANIFEST_DIR")).join(path)).expect("a manifest");
+    let server = manifest("Cargo.toml");
+    let (used, _) = server.split_once("[dev-dependencies]").expect("it has some");
+    if used.lines().any(|line| line.starts_with("roundtable-client")) {
+        faults.push("Cargo.toml: the server depends on the client".into());
+    }
+    if manifest("src/client/Cargo.toml").lines().any(|line| line.starts_with("roundtable ")) {
+        faults.push("src/client/Cargo.toml: the client depends on the server".into());
+    }
+    fail_with("a second implementation finds what the first one gets wrong", &faults);
+}
+
+#[test]
+fn the_core_of_the_client_is_pure() {
+    let mut faults = Vec::new();
+    for source in sources().iter().filter(|source| source.path.starts_with("client/src/core") && !source.is_test()) {
+        for (n, line) in source.lines() {
+            if let Some(word) = IMPURE.iter().find(|word| line.contains(**word)) {
+                faults.push(format!("src/{}:{n}: {word}", source.path.display()));
+            }
+        }
+    }
+    fail_with("time and chance come in, frames and events go out", &faults);
 }
 
 #[test]
@@ -296,6 +346,26 @@ fn nothing_unwraps_and_nothing_is_left_open() {
         }
     }
     fail_with("an error is handled, or `expect` says why it can't be", &faults);
+}
+
+#[test]
+fn everything_that_is_told_is_counted() {
+    let sources = sources();
+    let told = sources.iter().find(|source| source.path == Path::new("metrics.rs")).expect("the metrics");
+    let fields = told.code.lines().filter_map(|line| line.strip_prefix("    pub ")?.strip_suffix(','));
+    let fields: Vec<&str> = fields.filter_map(|field| field.split_once(": ").map(|(name, _)| name)).collect();
+    assert!(fields.len() > 40, "{fields:?}");
+    let used = |field: &&str| {
+        let elsewhere = sources.iter().filter(|source| source.path != told.path);
+        let ends = |c: char| !c.is_alphanumeric() && c != '_';
+        let is = |line: &str| {
+            let mut found = line.match_indices(*field);
+            found.any(|(at, _)| line[..at].ends_with('.') && line[at + field.len()..].chars().next().is_none_or(ends))
+        };
+        elsewhere.flat_map(|source| source.text.lines()).any(is)
+    };
+    let faults: Vec<String> = fields.into_iter().filter(|field| !used(field)).map(str::to_owned).collect();
+    fail_with("what nothing counts is always zero, and somebody believes it", &faults);
 }
 
 #[test]

@@ -1,6 +1,8 @@
 //! The one integration binary: conformance suites, contract tests against whole nodes, simulation.
 
 mod accounts;
+mod backups;
+mod client;
 mod cluster;
 mod cluster_failover;
 mod cluster_log;
@@ -14,8 +16,10 @@ mod contract_audit;
 mod contract_before_send;
 mod contract_browser;
 mod contract_chat;
+mod contract_commands;
 mod contract_credentials;
 mod contract_encryption;
+mod contract_error_reports;
 mod contract_frames;
 mod contract_hello;
 mod contract_hostile;
@@ -29,9 +33,14 @@ mod contract_privacy;
 mod contract_rooms;
 mod contract_search;
 mod contract_slow_reader;
+mod contract_stream;
 mod contract_tls;
+mod contract_traces;
+mod contract_web;
 mod contract_webhooks;
+mod kubernetes;
 mod layering;
+mod migrations;
 mod seeded_bugs;
 mod seeds;
 mod sim;

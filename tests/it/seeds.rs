@@ -111,6 +111,7 @@ fn seeds_of_the_bus() {
         data: Some(data),
         over_rate_ms: None,
         refused: None,
+        trace: None,
     };
     let messages = [
         ("watch", PeerMessage::Watch { stream: 1, have: 2, users: vec![user("alice"), user("bob")], head: 3 }),

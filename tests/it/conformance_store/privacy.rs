@@ -47,10 +47,11 @@ const WITH_TEXTS: [&str; 10] = [
 ];
 /// Tables with ids, numbers and our own words alone, or with what is the room's: its name and topic, who is told of what
 /// is logged. A new table stands in one of the two, and whoever adds it thinks of erasure.
-const WITHOUT_TEXTS: [&str; 20] = [
+const WITHOUT_TEXTS: [&str; 21] = [
     "attachment_link_key",
     "attachment_usage",
     "audit",
+    "backups",
     "doomed_objects",
     "doomed_rooms",
     "erasures",

@@ -273,7 +273,15 @@ impl World {
                     self.ask(
                         ix,
                         room,
-                        Command::Send { id, text, reply_to, data: None, over_rate_ms: None, refused: None },
+                        Command::Send {
+                            id,
+                            text,
+                            reply_to,
+                            data: None,
+                            over_rate_ms: None,
+                            refused: None,
+                            trace: None,
+                        },
                     );
                 }
             }

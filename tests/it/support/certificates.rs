@@ -3,7 +3,7 @@
 use std::path::PathBuf;
 use std::sync::Arc;
 
-use rcgen::{BasicConstraints, CertificateParams, IsCa, Issuer, KeyPair};
+use rcgen::{BasicConstraints, CertificateParams, DnType, IsCa, Issuer, KeyPair};
 use rustls::pki_types::ServerName;
 use rustls::{ClientConfig, RootCertStore};
 use tempfile::TempDir;
@@ -27,6 +27,8 @@ impl Authority {
     /// With a first certificate in place, good for 30 days.
     pub fn new() -> Self {
         let mut params = CertificateParams::new(Vec::new()).expect("no names");
+        // Not the name of what it issues: OpenSSL would take that for signed by itself.
+        params.distinguished_name.push(DnType::CommonName, "authority of the tests");
         params.is_ca = IsCa::Ca(BasicConstraints::Unconstrained);
         let key = KeyPair::generate().expect("a key");
         let own = params.self_signed(&key).expect("signed");
@@ -56,6 +58,11 @@ impl Authority {
         (certificate.pem(), key.serialize_pem(), until.unix_timestamp())
     }
 
+    /// Its own certificate, as PEM.
+    pub fn pem(&self) -> &str {
+        &self.pem
+    }
+
     /// Writes one file of the pair.
     pub fn place(&self, name: &str, pem: &str) {
         let whole = self.dir.path().join(format!("{name}.new"));
@@ -69,6 +76,12 @@ impl Authority {
 
     pub fn path(&self, name: &str) -> PathBuf {
         self.dir.path().join(name)
+    }
+
+    /// The file that whoever trusts this authority is to read.
+    pub fn root_file(&self) -> String {
+        self.place("root.pem", &self.pem);
+        self.file("root.pem")
     }
 
     /// An HTTP client that trusts this authority alone and follows no redirect.

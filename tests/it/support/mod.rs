@@ -6,6 +6,7 @@ pub mod asyncapi;
 pub mod certificates;
 pub mod checker;
 pub mod cluster;
+pub mod event_stream;
 pub mod load;
 pub mod node;
 pub mod person;

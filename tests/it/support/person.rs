@@ -1,4 +1,4 @@
-//! A person at a WebSocket: verbs for what people do, and a check of every `events` frame that comes in.
+//! A person at a WebSocket, or a stream where WebSockets are blocked: verbs for what people do, and a check of every `events` frame that comes in.
 //!
 //! Invariant: for each subscription the entries that arrive are consecutive from the place where its cursor started;
 //! a gap, a repeat or a wrong order fails the test where it is seen, whatever the test is about.
@@ -6,30 +6,58 @@
 use std::collections::{HashMap, VecDeque};
 use std::time::Duration;
 
-use futures_util::{SinkExt, StreamExt};
+use futures_util::SinkExt;
+use roundtable_client::Connection;
+use roundtable_client::closing::{BROKEN, Ending};
+use roundtable_client::connection::Socket;
+pub use roundtable_client::frames::Encoding;
 use serde_json::{Value, json};
-use tokio::net::TcpStream;
-use tokio_tungstenite::tungstenite::client::IntoClientRequest;
 use tokio_tungstenite::tungstenite::{self, Message};
-use tokio_tungstenite::{MaybeTlsStream, WebSocketStream};
 
+use super::event_stream::EventStream;
 use super::node::Node;
 use super::{tokens, within};
 
-type Socket = WebSocketStream<MaybeTlsStream<TcpStream>>;
-
-/// How frames are written.
+/// How a connection's frames come and go.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Encoding {
-    Json,
-    MessagePack,
+pub enum Transport {
+    WebSocket,
+    Stream,
 }
 
-impl Encoding {
-    pub fn subprotocol(self) -> &'static str {
+/// The connection itself.
+enum Line {
+    WebSocket(Box<Connection>),
+    Stream(Box<EventStream>),
+}
+
+impl Line {
+    /// The next frame, or how it ended; events of a stream as what they are at a WebSocket.
+    async fn next(&mut self) -> Result<Value, Ending> {
+        let stream = match self {
+            Self::WebSocket(connection) => return connection.receive().await,
+            Self::Stream(stream) => stream,
+        };
+        let event = stream.next().await.ok_or_else(|| Ending::broken("the stream ended"))?;
+        match &*event.name {
+            "message" => Ok(event.data),
+            "close" => {
+                let code = event.data["code"].as_u64().and_then(|code| u16::try_from(code).ok()).expect("a code");
+                let reason = event.data["reason"].as_str().expect("a reason");
+                Err(Ending { code, ..Ending::broken(reason) })
+            }
+            name => panic!("an event {name}"),
+        }
+    }
+
+    /// One that is closed takes it silently.
+    async fn send(&mut self, frame: &Value) {
         match self {
-            Self::Json => "roundtable.v1.json",
-            Self::MessagePack => "roundtable.v1.msgpack",
+            Self::WebSocket(connection) => drop(connection.send(frame).await),
+            Self::Stream(stream) => {
+                let status = stream.post(std::slice::from_ref(frame)).await;
+                assert!(matches!(status, 204 | 404), "a post was answered {status}");
+            }
         }
     }
 }
@@ -44,8 +72,7 @@ enum Step {
 /// One connection and what came in over it.
 pub struct Person {
     pub user: String,
-    socket: Socket,
-    encoding: Encoding,
+    line: Line,
     next_ref: u64,
     /// Frames that nobody asked for yet; no `events`.
     inbox: VecDeque<Value>,
@@ -81,6 +108,31 @@ impl Person {
         person
     }
 
+    /// Connected and greeted over either transport; a stream by the credentials of its request.
+    pub async fn over(transport: Transport, node: &Node, user: &str) -> Self {
+        Self::over_posting(transport, node, user, &[node]).await
+    }
+
+    /// The same; a stream's posts go to `nodes` in turn.
+    pub async fn over_posting(transport: Transport, node: &Node, user: &str, nodes: &[&Node]) -> Self {
+        if transport == Transport::WebSocket {
+            return Self::at(node, user).await;
+        }
+        let mut stream = EventStream::of(&node.http(), user).await;
+        stream.posts_to(nodes);
+        let mut person = Self::on_stream(stream, user);
+        person.says_hello().await;
+        person
+    }
+
+    /// The stream beneath, where it is one.
+    pub fn stream(&self) -> &EventStream {
+        match &self.line {
+            Line::Stream(stream) => stream,
+            Line::WebSocket(_) => panic!("{} is at a WebSocket", self.user),
+        }
+    }
+
     /// Connected, without a `hello` yet. `headers` go with the upgrade; `user` is just what the test calls them.
     ///
     /// # Errors
@@ -91,23 +143,26 @@ impl Person {
         encoding: Encoding,
         headers: &[(&'static str, String)],
     ) -> Result<Self, tungstenite::Error> {
-        let mut request = url.into_client_request().expect("a URL");
-        request.headers_mut().insert("Sec-WebSocket-Protocol", encoding.subprotocol().parse().expect("a header"));
-        for (name, value) in headers {
-            request.headers_mut().insert(*name, value.parse().expect("a header"));
-        }
-        let (socket, response) = within("an answer to the upgrade", tokio_tungstenite::connect_async(request)).await?;
-        let chosen = response.headers().get("Sec-WebSocket-Protocol").and_then(|value| value.to_str().ok());
-        assert_eq!(chosen, Some(encoding.subprotocol()));
-        Ok(Self::on(socket, user, encoding))
+        let headers: Vec<_> = headers.iter().map(|(name, value)| (*name, value.clone())).collect();
+        let opening = Connection::open(url, encoding, &headers);
+        let connection = within("an answer to the upgrade", opening).await?;
+        Ok(Self::on_line(Line::WebSocket(Box::new(connection)), user))
     }
 
     /// Around a connection that is there already.
     pub fn on(socket: Socket, user: &str, encoding: Encoding) -> Self {
+        Self::on_line(Line::WebSocket(Box::new(Connection::on(socket, encoding))), user)
+    }
+
+    /// Around a stream that was greeted.
+    pub fn on_stream(stream: EventStream, user: &str) -> Self {
+        Self::on_line(Line::Stream(Box::new(stream)), user)
+    }
+
+    fn on_line(line: Line, user: &str) -> Self {
         Self {
             user: user.to_owned(),
-            socket,
-            encoding,
+            line,
             next_ref: 0,
             inbox: VecDeque::new(),
             seen: HashMap::new(),
@@ -283,19 +338,19 @@ impl Person {
 
     // -------------------------------------------------------------------------------------------------- the socket
 
-    /// Writes one frame as an object.
+    /// Writes one frame as an object. A connection that is closed takes it silently.
     pub async fn writes(&mut self, frame: &Value) {
-        let message = match self.encoding {
-            Encoding::Json => Message::text(frame.to_string()),
-            Encoding::MessagePack => Message::binary(rmp_serde::to_vec_named(frame).expect("JSON fits MessagePack")),
-        };
-        self.writes_raw(message).await;
+        if self.closed.is_none() {
+            within("the connection takes a frame", self.line.send(frame)).await;
+        }
     }
 
-    /// Writes one WebSocket message as it is. A connection that is closed takes it silently.
+    /// Writes one WebSocket message as it is.
     pub async fn writes_raw(&mut self, message: Message) {
+        let Line::WebSocket(connection) = &mut self.line else { panic!("{} is at a stream", self.user) };
         if self.closed.is_none() {
-            let _ = within("the socket takes a frame", self.socket.send(message)).await;
+            // One that is closed takes it silently.
+            let _ = within("the connection takes a frame", connection.socket().send(message)).await;
         }
     }
 
@@ -348,24 +403,15 @@ impl Person {
             if self.closed.is_some() {
                 return None;
             }
-            let frame = match self.socket.next().await {
-                Some(Ok(Message::Text(text))) => {
-                    assert_eq!(self.encoding, Encoding::Json, "a text frame on a MessagePack connection");
-                    serde_json::from_str::<Value>(&text).expect("every text frame is JSON")
-                }
-                Some(Ok(Message::Binary(bytes))) => {
-                    assert_eq!(self.encoding, Encoding::MessagePack, "a binary frame on a JSON connection");
-                    rmp_serde::from_slice::<Value>(&bytes).expect("every binary frame is MessagePack")
-                }
-                Some(Ok(Message::Close(close))) => {
-                    self.closed = Some(close.map_or(1005, |close| close.code.into()));
-                    // The answering close frame is on its way; the end of the stream is not of interest.
-                    let _ = tokio::time::timeout(Duration::from_secs(2), self.socket.next()).await;
-                    continue;
-                }
-                Some(Ok(_)) => continue,
-                Some(Err(_)) | None => {
-                    self.closed = Some(1006);
+            let frame = match self.line.next().await {
+                Ok(frame) => frame,
+                Err(ending) => {
+                    assert!(!ending.is_unreadable(), "{}: {}", self.user, ending.reason);
+                    self.closed = Some(ending.code);
+                    if ending.code != BROKEN {
+                        // The answering close frame is on its way; the end of the stream is not of interest.
+                        let _ = tokio::time::timeout(Duration::from_secs(2), self.line.next()).await;
+                    }
                     continue;
                 }
             };

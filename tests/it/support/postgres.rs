@@ -7,6 +7,7 @@
 
 use std::fs;
 use std::net::TcpListener;
+use std::os::unix::fs::PermissionsExt;
 use std::os::unix::process::CommandExt;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
@@ -16,6 +17,8 @@ use std::time::{Duration, Instant};
 
 use tokio::sync::OnceCell;
 use tokio_postgres::NoTls;
+
+use super::until;
 
 /// How long the server may take to answer after its start, crash recovery included.
 const START_WITHIN: Duration = Duration::from_secs(60);
@@ -71,6 +74,31 @@ impl Postgres {
         drop(client);
         let _ = connection.await;
         self.url(&name)
+    }
+
+    /// From now on nobody comes in but over TLS, for which the server has this certificate and key (PEM).
+    pub async fn demands_tls(&self, certificate: &str, key: &str) {
+        let data = self.dir.join("data");
+        for (name, text) in [("server.crt", certificate), ("server.key", key)] {
+            let path = data.join(name);
+            fs::write(&path, text).expect("written");
+            fs::set_permissions(&path, PermissionsExt::from_mode(0o600)).expect("its own");
+            if let Some((user, group)) = self.run_as {
+                std::os::unix::fs::chown(&path, Some(user), Some(group)).expect("root may give a file away");
+            }
+        }
+        fs::write(data.join("pg_hba.conf"), "hostssl all all 127.0.0.1/32 trust\n").expect("written");
+        let (client, connection) =
+            tokio_postgres::connect(&self.url("postgres"), NoTls).await.expect("the server takes connections");
+        let connection = tokio::spawn(connection);
+        client.batch_execute("ALTER SYSTEM SET ssl = on").await.expect("set");
+        client.batch_execute("SELECT pg_reload_conf()").await.expect("read again");
+        drop(client);
+        let _ = connection.await;
+        until("it refuses what is in the clear", || async {
+            tokio_postgres::connect(&self.url("postgres"), NoTls).await.is_err().then_some(())
+        })
+        .await;
     }
 
     /// Where the server listens, on 127.0.0.1.
