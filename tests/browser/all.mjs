@@ -4,6 +4,7 @@ import { dirname, join, resolve } from "node:path";
 import { fileURLToPath, pathToFileURL } from "node:url";
 import { launch, SECRET } from "./pages.mjs";
 import { cluster, logOf, node, stopAll } from "./servers.mjs";
+import { look, unanswered, watch } from "./standstill.mjs";
 
 const [program, ...wanted] = process.argv.slice(2);
 const here = dirname(fileURLToPath(import.meta.url));
@@ -30,32 +31,78 @@ const world = {
   cluster: () => cluster(resolve(program), 3),
 };
 
+let fell = () => {};
+async function open() {
+  browser = await launch();
+  watch(browser, (what) => fell(what));
+}
+
+class Fallen extends Error {}
+
+/** Runs a case; gives what it threw. */
+async function attempt(name) {
+  const { default: run } = await import(pathToFileURL(join(here, "cases", `${name}.mjs`)));
+  const began = Date.now();
+  let timer;
+  const late = new Promise((_, reject) => {
+    timer = setTimeout(() => reject(new Error(`it takes longer than ${LONGEST_MS / 1000} s`)), LONGEST_MS);
+  });
+  const fallen = new Promise((_, reject) => {
+    fell = (what) => reject(new Fallen(what));
+  });
+  try {
+    await Promise.race([run(world), late, fallen]);
+    console.log(`ok      ${name} (${((Date.now() - began) / 1000).toFixed(1)} s)`);
+    return null;
+  } catch (error) {
+    const thrown = error instanceof Error ? error : new Error(String(error));
+    console.log(`        ${name}, after ${((Date.now() - began) / 1000).toFixed(1)} s: ${thrown.stack}`);
+    return thrown;
+  } finally {
+    clearTimeout(timer);
+    fell = () => {};
+  }
+}
+
+/** What was on the screens then. */
+async function pictures(name) {
+  let at = 0;
+  for (const context of browser.browserContexts()) {
+    for (const page of await context.pages()) {
+      const file = join(process.env.BROWSER_MODULES, `${name}-${++at}.png`);
+      if (page.url().startsWith("http")) await page.screenshot({ path: file }).then(() => console.log(`        see ${file}`), () => {});
+    }
+  }
+}
+
+/** Ends the browser and what its pages stood on, and begins with others. */
+async function anew() {
+  const process = browser.process();
+  await Promise.race([browser.close().catch(() => {}), new Promise((resolve) => setTimeout(resolve, 10_000))]);
+  process?.kill("SIGKILL");
+  for (const one of (await shared) ?? []) await one.kill();
+  shared = undefined;
+  await open();
+}
+
 const failed = [];
 try {
-  browser = await launch();
+  await open();
   for (const name of names) {
-    const { default: run } = await import(pathToFileURL(join(here, "cases", `${name}.mjs`)));
-    const began = Date.now();
-    let timer;
-    const late = new Promise((_, reject) => {
-      timer = setTimeout(() => reject(new Error(`it takes longer than ${LONGEST_MS / 1000} s`)), LONGEST_MS);
-    });
-    try {
-      await Promise.race([run(world), late]);
-      console.log(`ok      ${name} (${((Date.now() - began) / 1000).toFixed(1)} s)`);
-    } catch (error) {
-      failed.push(name);
-      console.log(`FAILED  ${name}\n${error.stack ?? error}`);
-      // What was on the screens then.
-      let at = 0;
-      for (const context of browser.browserContexts()) {
-        for (const page of await context.pages()) {
-          const file = join(process.env.BROWSER_MODULES, `${name}-${++at}.png`);
-          if (page.url().startsWith("http")) await page.screenshot({ path: file }).then(() => console.log(`        see ${file}`), () => {});
-        }
+    let error = await attempt(name);
+    if (error instanceof Fallen || (error && unanswered(error))) {
+      const { words, atWork } = await look(browser);
+      console.log(`        the browser: ${words}`);
+      if (error instanceof Fallen || !atWork) {
+        console.log(`again   ${name}: the browser ${error instanceof Fallen ? "fell over" : "stood still"}`);
+        await anew();
+        error = await attempt(name);
       }
-    } finally {
-      clearTimeout(timer);
+    }
+    if (error) {
+      failed.push(name);
+      console.log(`FAILED  ${name}`);
+      await pictures(name);
     }
     for (const context of browser.browserContexts()) if (context.id) await context.close().catch(() => {});
   }

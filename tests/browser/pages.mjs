@@ -15,9 +15,9 @@ export const SECRET = "a secret of at least thirty-two bytes, for tests";
 export async function launch() {
   return puppeteer.launch({
     executablePath: process.env.BROWSER_PROGRAM ?? "/usr/bin/chromium",
-    // In a container there may be no sandbox; what is opened here is ours.
+    // In a container there may be no sandbox; what is opened here is ours. Nor is there a graphics card: none is emulated.
     args: [
-      "--no-sandbox", "--disable-dev-shm-usage", "--font-render-hinting=none", "--force-color-profile=srgb",
+      "--no-sandbox", "--disable-dev-shm-usage", "--disable-gpu", "--font-render-hinting=none", "--force-color-profile=srgb",
       // A page that another build was put into counts as one from elsewhere, which may not reach this machine.
       ...(process.env.BROWSER_DIST ? ["--disable-features=LocalNetworkAccessChecks"] : []),
     ],
