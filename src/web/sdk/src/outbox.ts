@@ -6,6 +6,7 @@ import { newId } from "./clock.js";
 import { Emitter } from "./emitter.js";
 import { RoundtableError, type ErrorCode } from "./errors.js";
 import type { ClientFrame, Json, Sent, ServerFrame } from "./frames.js";
+import { Owners } from "./owners.js";
 import type { OutboxStorage, StoredMessage } from "./storage.js";
 
 export interface OutboxItem {
@@ -62,12 +63,12 @@ export class Outbox extends Emitter<OutboxEvents> {
   readonly #waiting = new Map<string, Waiting>();
   readonly #lanes = new Map<string, Promise<void>>();
   readonly #owner = newId();
+  readonly #owners = new Owners();
   #bytes = 0;
   #n = 0;
   #user: string | undefined;
   #storage: OutboxStorage | undefined;
   #work: Promise<void> = Promise.resolve();
-  #release: () => void = () => {};
   #opened = false;
   #closed = false;
   readonly #bounds: OutboxBounds;
@@ -233,47 +234,51 @@ export class Outbox extends Emitter<OutboxEvents> {
       return;
     }
     this.#user = user;
-    const others = this.#storage ? await this.#othersAlive() : new Set();
-    let found: StoredMessage[] = [];
-    await this.#later(async (storage) => void (found = await storage.load(user)));
+    const earlier = new Set<Waiting>();
+    if (this.#storage) {
+      await this.#owners.begin(this.#owner);
+      const others = new Set((await this.#load()).map(({ owner }) => owner));
+      for (const other of [...others].sort()) {
+        if (other !== this.#owner) await this.#owners.whenGone(other, () => this.#take(other, earlier));
+      }
+    }
     if (this.#closed) return;
-    found = found.filter((stored) => !others.has(stored.owner)).sort((a, b) => (a.owner < b.owner ? -1 : a.owner > b.owner ? 1 : a.n - b.n));
-    const own = [...this.#waiting];
-    for (const [key] of own) this.#waiting.delete(key);
-    for (const stored of found) {
-      // Beyond the bounds they stay where they are, for a later page.
-      if (this.#waiting.size + own.length >= this.#bounds.messages || this.#bytes + bytesOf(stored) > this.#bounds.bytes) break;
+    for (const [key, entry] of [...this.#waiting]) {
+      if (earlier.has(entry)) continue;
+      this.#waiting.delete(key);
+      entry.n = ++this.#n;
+      this.#waiting.set(key, entry);
+      this.#store(entry);
+    }
+    this.#opened = true;
+    for (const entry of this.#waiting.values()) this.#go(entry);
+  }
+
+  async #load(): Promise<StoredMessage[]> {
+    let found: StoredMessage[] = [];
+    await this.#later(async (storage) => void (found = await storage.load(this.#user!)));
+    return found;
+  }
+
+  // Makes its own what another left.
+  async #take(owner: string, taken: Set<Waiting>): Promise<void> {
+    // It may be long since this was wanted.
+    if (this.#closed) return;
+    for (const stored of (await this.#load()).filter((one) => one.owner === owner).sort((a, b) => a.n - b.n)) {
       const { room, id, text, reply_to, data, at, failed } = stored;
-      if (own.some(([key]) => key === keyOf("", room, id))) continue;
+      // Beyond the bounds they stay where they are, for a later page.
+      if (this.#closed || this.#waiting.size >= this.#bounds.messages || this.#bytes + bytesOf(stored) > this.#bounds.bytes) break;
+      if (this.#waiting.has(keyOf("", room, id))) continue;
       const error = failed && new RoundtableError(failed.code as ErrorCode, failed.message);
       const item: OutboxItem = { room, id, text, reply_to, data, at, state: failed ? "failed" : "waiting", ...(error && { error }) };
       // Nobody waits for it any more; who wants to know listens for `change`.
-      this.#add(item, () => {}, () => {});
-      this.emit("change", { item, change: "added" });
-    }
-    for (const [key, entry] of own) {
-      entry.n = ++this.#n;
-      this.#waiting.set(key, entry);
-    }
-    this.#opened = true;
-    for (const entry of this.#waiting.values()) {
+      const entry = this.#add(item, () => {}, () => {});
+      taken.add(entry);
       this.#store(entry);
+      this.emit("change", { item, change: "added" });
       this.#go(entry);
     }
-  }
-
-  // Tabs hold a lock as long as they live. Without locks the messages of all are taken: sent twice under one id they are one.
-  async #othersAlive(): Promise<Set<string>> {
-    const locks = globalThis.navigator?.locks;
-    if (!locks) return new Set();
-    try {
-      const prefix = "roundtable-outbox-";
-      const held = await locks.query();
-      void locks.request(prefix + this.#owner, () => new Promise<void>((release) => (this.#release = release))).catch(() => {});
-      return new Set(held.held?.map((lock) => lock.name?.replace(prefix, "") ?? ""));
-    } catch {
-      return new Set();
-    }
+    await this.#work;
   }
 
   #store(entry: Waiting): void {
@@ -313,7 +318,7 @@ export class Outbox extends Emitter<OutboxEvents> {
       if (entry.item.state !== "failed") entry.reject(new RoundtableError("closed", "the client was closed"));
     }
     await this.#work;
-    this.#release();
+    this.#owners.end();
     this.#storage?.close?.();
   }
 }
