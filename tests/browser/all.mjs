@@ -4,7 +4,7 @@ import { dirname, join, resolve } from "node:path";
 import { fileURLToPath, pathToFileURL } from "node:url";
 import { launch, SECRET } from "./pages.mjs";
 import { cluster, logOf, node, stopAll } from "./servers.mjs";
-import { look, unanswered, watch } from "./standstill.mjs";
+import { look, unanswered } from "./standstill.mjs";
 
 const [program, ...wanted] = process.argv.slice(2);
 const here = dirname(fileURLToPath(import.meta.url));
@@ -31,14 +31,6 @@ const world = {
   cluster: () => cluster(resolve(program), 3),
 };
 
-let fell = () => {};
-async function open() {
-  browser = await launch();
-  watch(browser, (what) => fell(what));
-}
-
-class Fallen extends Error {}
-
 /** Runs a case; gives what it threw. */
 async function attempt(name) {
   const { default: run } = await import(pathToFileURL(join(here, "cases", `${name}.mjs`)));
@@ -47,11 +39,8 @@ async function attempt(name) {
   const late = new Promise((_, reject) => {
     timer = setTimeout(() => reject(new Error(`it takes longer than ${LONGEST_MS / 1000} s`)), LONGEST_MS);
   });
-  const fallen = new Promise((_, reject) => {
-    fell = (what) => reject(new Fallen(what));
-  });
   try {
-    await Promise.race([run(world), late, fallen]);
+    await Promise.race([run(world), late]);
     console.log(`ok      ${name} (${((Date.now() - began) / 1000).toFixed(1)} s)`);
     return null;
   } catch (error) {
@@ -60,7 +49,6 @@ async function attempt(name) {
     return thrown;
   } finally {
     clearTimeout(timer);
-    fell = () => {};
   }
 }
 
@@ -70,31 +58,36 @@ async function pictures(name) {
   for (const context of browser.browserContexts()) {
     for (const page of await context.pages()) {
       const file = join(process.env.BROWSER_MODULES, `${name}-${++at}.png`);
-      if (page.url().startsWith("http")) await page.screenshot({ path: file }).then(() => console.log(`        see ${file}`), () => {});
+      if (page.url().startsWith("http") && !page.fell) await page.screenshot({ path: file }).then(() => console.log(`        see ${file}`), () => {});
     }
   }
 }
 
 /** Ends the browser and what its pages stood on, and begins with others. */
 async function anew() {
-  const process = browser.process();
+  const { pid } = browser.process();
   await Promise.race([browser.close().catch(() => {}), new Promise((resolve) => setTimeout(resolve, 10_000))]);
-  process?.kill("SIGKILL");
+  try {
+    // All of it: a part that is frozen would hold on to this process.
+    process.kill(-pid, "SIGKILL");
+  } catch {
+    // It is gone.
+  }
   for (const one of (await shared) ?? []) await one.kill();
   shared = undefined;
-  await open();
+  browser = await launch();
 }
 
 const failed = [];
 try {
-  await open();
+  browser = await launch();
   for (const name of names) {
     let error = await attempt(name);
-    if (error instanceof Fallen || (error && unanswered(error))) {
-      const { words, atWork } = await look(browser);
+    if (error && unanswered(error)) {
+      const { words, stoodStill } = await look(browser);
       console.log(`        the browser: ${words}`);
-      if (error instanceof Fallen || !atWork) {
-        console.log(`again   ${name}: the browser ${error instanceof Fallen ? "fell over" : "stood still"}`);
+      if (stoodStill) {
+        console.log(`again   ${name}: the browser stood still`);
         await anew();
         error = await attempt(name);
       }

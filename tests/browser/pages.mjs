@@ -112,6 +112,10 @@ export class Person {
     const { language, dark, width, height, before } = this.settings;
     const page = await this.context.newPage();
     if (process.env.BROWSER_DIST) await showsBuild(page, process.env.BROWSER_DIST);
+    page.on("error", (error) => {
+      page.fell = true;
+      console.log(`        a page of ${this.user} fell over: ${error.message}`);
+    });
     page.on("pageerror", (error) => this.complaints.push(String(error.stack ?? error)));
     page.on("dialog", (dialog) => {
       this.complaints.push(`a dialog: ${dialog.message()}`);

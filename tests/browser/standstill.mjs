@@ -1,21 +1,13 @@
-// Whether a browser that gave no answer was at work, which is for the page to explain, or stood still or fell over, which no page
-// of ours can make it do: then, and only then, a case is tried once more in another browser.
+// Whether a browser that gave no answer stood still itself. An answer may also be missing because our page is at work for ever, or
+// waits for what our server never says: those are failures. It stood still where a page that takes no processor time answers nothing
+// any more, or is shown no frame; then, and only then, a case is tried once more in another browser.
 import { readdirSync, readFileSync } from "node:fs";
 import { execFileSync } from "node:child_process";
 
 const LOOK_MS = 2_000;
+const ANSWER_MS = 10_000;
 /** A process that takes a larger part of a processor than this is at work. */
 const AT_WORK = 0.3;
-
-/** Tells when a page falls over, or the browser. */
-export function watch(browser, tell) {
-  browser.on("targetcreated", async (target) => {
-    if (target.type() !== "page") return;
-    const page = await target.page().catch(() => null);
-    page?.on("error", (error) => tell(`${page.url()}: ${error.message}`));
-  });
-  browser.on("disconnected", () => tell("the browser is gone"));
-}
 
 /** Processor time of each process of the browser, in seconds. */
 function times(group) {
@@ -36,7 +28,13 @@ function times(group) {
   return found;
 }
 
-/** What the browser does now, in words, and whether one of its pages is at work. */
+const soon = (what) => Promise.race([what.then(() => true, () => false), new Promise((resolve) => setTimeout(resolve, ANSWER_MS, false))]);
+
+/** Whether a page runs what it is asked to, and is shown a frame for it. Behind another tab it would be shown none. */
+const draws = async (page) =>
+  (await soon(page.bringToFront())) && (await soon(page.evaluate(() => new Promise((resolve) => requestAnimationFrame(() => resolve())))));
+
+/** What the browser does now, in words, and whether it stands still. */
 export async function look(browser) {
   const group = browser.process()?.pid;
   const before = times(group);
@@ -44,11 +42,19 @@ export async function look(browser) {
   await new Promise((resolve) => setTimeout(resolve, LOOK_MS));
   const seconds = (performance.now() - began) / 1000;
   const parts = [...times(group)].map(([pid, { kind, seconds: now }]) => ({ kind, part: (now - (before.get(pid)?.seconds ?? 0)) / seconds }));
-  return {
-    words: parts.map(({ kind, part }) => `${kind} ${Math.round(part * 100)} %`).join(", ") || "no process is left",
-    atWork: parts.some(({ kind, part }) => kind === "renderer" && part > AT_WORK),
-  };
+  const atWork = parts.some(({ kind, part }) => kind === "renderer" && part > AT_WORK);
+  let [still, fell] = [false, false];
+  for (const context of browser.browserContexts()) {
+    if (!context.id) continue;
+    const pages = await Promise.race([context.pages(), new Promise((resolve) => setTimeout(resolve, ANSWER_MS, []))]);
+    for (const page of pages) {
+      if (page.fell) fell = true;
+      else still ||= !(await draws(page));
+    }
+  }
+  const words = parts.map(({ kind, part }) => `${kind} ${Math.round(part * 100)} %`).join(", ") || "no process is left";
+  return { words: `${words}; ${fell ? "a page fell over" : still ? "a page draws nothing" : "its pages draw"}`, stoodStill: parts.length > 0 && still && !atWork && !fell };
 }
 
-/** An answer that the browser itself owed and did not give. */
+/** An answer that did not come, whoever owed it. */
 export const unanswered = (error) => error.name === "ProtocolError" && /timed out/.test(error.message);
