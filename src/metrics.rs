@@ -243,6 +243,11 @@ impl Metrics {
         self.refusals[code as usize].inc();
     }
 
+    /// A background job runs here: both its series are there from now on, so that a rate sees its first step and failure.
+    pub fn job_started(&self, job: &'static str) {
+        let _ = (self.job_steps.with_label_values(&[job]), self.job_failures.with_label_values(&[job]));
+    }
+
     /// A background job did a step.
     pub fn job_stepped(&self, job: &'static str) {
         self.job_steps.with_label_values(&[job]).inc();
@@ -304,8 +309,11 @@ mod tests {
         metrics.durable(Instant::now());
         metrics.handed_over(Instant::now());
         metrics.http(404, Duration::from_millis(1));
+        metrics.job_started("expiry");
         let text = metrics.render();
         for line in [
+            "roundtable_job_steps_total{job=\"expiry\"} 0",
+            "roundtable_job_failures_total{job=\"expiry\"} 0",
             "roundtable_requests_refused_total{code=\"rate_limited\"} 1",
             "roundtable_requests_refused_total{code=\"internal\"} 0",
             "roundtable_sessions_closed_total{code=\"4201\"} 1",
@@ -342,8 +350,7 @@ mod tests {
     fn alerts_and_dashboards_name_only_metrics_that_exist() {
         let metrics = Metrics::new();
         // Those whose labels are known only in use.
-        metrics.job_stepped("expiry");
-        metrics.job_failed("expiry");
+        metrics.job_started("expiry");
         metrics.http(200, Duration::from_millis(1));
         let text = metrics.render();
         let known: std::collections::HashSet<&str> = text

@@ -97,6 +97,7 @@ impl Jobs {
         F: Fn(Arc<dyn MessageStore>) -> S + 'static,
         S: Future<Output = Result<Left, StoreError>>,
     {
+        self.metrics.job_started(name);
         let mut jobs = self.clone();
         actix_rt::spawn(async move {
             let mut pause = every;

@@ -43,6 +43,8 @@ const CLAIM_MARGIN: Duration = Duration::from_secs(10);
 const STOP_WITHIN: Duration = Duration::from_secs(2);
 /// How often all cursors are looked through for news that was lost.
 const SWEEP_EVERY: Duration = Duration::from_secs(30);
+/// The name of the deliveries among the jobs, in metrics and in the log.
+const DELIVERY: &str = "webhook-delivery";
 /// Cursors, and rooms, of one step of the sweep.
 const SWEEP_STEP: u32 = 2_000;
 
@@ -50,6 +52,7 @@ const SWEEP_STEP: u32 = 2_000;
 pub fn start(jobs: &Jobs, settings: &config::Webhooks, news: News) {
     let (store, metrics, stop) = (Arc::clone(&jobs.store), Arc::clone(&jobs.metrics), jobs.stop.clone());
     let settings = settings.clone();
+    metrics.job_started(DELIVERY);
     // On a thread of its own: signing and TLS must not hold up commits. It ends with the process.
     Arbiter::new().spawn_fn(move || {
         let deliveries = Deliveries {
@@ -98,10 +101,13 @@ impl Deliveries {
             // Between two ticks only a delivery that ended is a reason to look: its room may have more.
             let passes_on = Instant::now() >= look_at;
             pause = match self.turn(passes_on, pause).await {
-                Ok(next) => next,
+                Ok(next) => {
+                    self.metrics.job_stepped(DELIVERY);
+                    next
+                }
                 Err(error) => {
-                    self.metrics.job_failed("webhook-delivery");
-                    tracing::warn!(job = "webhook-delivery", error = %error, "job.failed");
+                    self.metrics.job_failed(DELIVERY);
+                    tracing::warn!(job = DELIVERY, error = %error, "job.failed");
                     AFTER_FAILURE
                 }
             };
