@@ -142,15 +142,17 @@ export class Person {
     await page.waitForSelector("[name=username]");
     await page.type("[name=username]", this.user);
     await page.type("[name=password]", passwordOf(this.user));
-    await page.click("button[type=submit]");
+    await this.click("button[type=submit]");
     await page.waitForSelector(".sidebar");
     return this;
   }
 
   /** Opens a room that the list shows. */
   async open(room) {
-    await this.page.waitForSelector(`.room[href="/r/${room}"]`);
-    await this.page.click(`.room[href="/r/${room}"]`);
+    const link = `.room[href="/r/${room}"]`;
+    await this.page.waitForSelector(link);
+    await this.click(link);
+    await this.page.waitForSelector(`${link}[aria-current]`);
     await this.page.waitForSelector(".composer textarea, .cannot-write");
     await this.connected();
   }
@@ -225,11 +227,12 @@ export class Person {
   }
 
   /** Uses a tool of a message. */
-  async tool(text, label) {
-    const row = await this.row(text);
-    await row.hover();
-    const button = await row.waitForSelector(`.tools [aria-label="${label}"]`);
-    await button.click();
+  tool(text, label) {
+    return this.hit(`“${label}” of “${text}”`, async () => {
+      const row = await this.row(text);
+      await row.hover();
+      return row.waitForSelector(`.tools [aria-label="${label}"]`, { timeout: 2_000 });
+    });
   }
 
   async menu(text, label) {
@@ -238,34 +241,67 @@ export class Person {
   }
 
   /** Presses the button with a text or label, within something. */
-  async press(label, within = "body") {
-    const handle = await this.page.waitForFunction(
-      (wanted, scope) => {
-        const of = [...document.querySelectorAll(`:is(${scope}) :is(button, a, summary)`)];
-        return of.find((one) => [one.textContent?.trim(), one.getAttribute("aria-label")].includes(wanted)) ?? null;
-      },
-      { timeout: 10_000 },
-      label,
-      within,
+  press(label, within = "body") {
+    return this.hit(`“${label}”`, () =>
+      this.page.waitForFunction(
+        (wanted, scope) => {
+          const of = [...document.querySelectorAll(`:is(${scope}) :is(button, a, summary)`)];
+          return of.find((one) => [one.textContent?.trim(), one.getAttribute("aria-label")].includes(wanted)) ?? null;
+        },
+        { timeout: 10_000 },
+        label,
+        within,
+      ),
     );
-    await handle.asElement().click();
+  }
+
+  click(selector) {
+    return this.hit(selector, () => this.page.waitForSelector(selector));
+  }
+
+  /** Clicks what `find` finds, as somebody does who looks where it is: once it stands still, and again where it moved, or was drawn
+   * anew, before the click came to it. */
+  async hit(what, find) {
+    await until(`${what} is clicked`, async () => {
+      const element = await find();
+      await this.still(element);
+      const came = await element.evaluateHandle((one) => {
+        const came = { click: false };
+        one.addEventListener("click", () => (came.click = true), { capture: true, once: true });
+        return came;
+      });
+      await element.click();
+      // Where it led to another page there is nobody left to ask.
+      return came.evaluate(({ click }) => click).catch((error) => /destroyed|detached|closed|disposed/i.test(error.message));
+    });
+  }
+
+  /** Waits until an element stays in its place from one frame to the next. */
+  async still(element) {
+    await element.evaluate(async (one) => {
+      const place = () => Object.values(one.getBoundingClientRect().toJSON()).join();
+      for (let at = 0, before = null; at < 20 && before !== (before = place()); at++) {
+        await new Promise((resolve) => (requestAnimationFrame(resolve), setTimeout(resolve, 100)));
+      }
+    });
   }
 
   async fill(label, text) {
-    const handle = await this.page.waitForFunction(
-      (wanted) => {
-        const field = [...document.querySelectorAll("label")].find((one) => one.textContent?.trim() === wanted);
-        return field?.control ?? [...document.querySelectorAll("input, select, textarea")].find((one) => one.getAttribute("aria-label") === wanted);
-      },
-      { timeout: 10_000 },
-      label,
-    );
-    const element = handle.asElement();
-    if (await element.evaluate((one) => one.tagName === "SELECT")) await element.select(text);
-    else {
+    await until(`“${label}” is filled in`, async () => {
+      const element = await this.page.waitForFunction(
+        (wanted) => {
+          const field = [...document.querySelectorAll("label")].find((one) => one.textContent?.trim() === wanted);
+          return field?.control ?? [...document.querySelectorAll("input, select, textarea")].find((one) => one.getAttribute("aria-label") === wanted);
+        },
+        { timeout: 10_000 },
+        label,
+      );
+      if (await element.evaluate((one) => one.tagName === "SELECT")) return element.select(text);
+      await this.still(element);
       await element.click({ count: 3 });
       await element.type(text);
-    }
+      return element.evaluate((one, wanted) => one.value === wanted, text);
+    });
   }
 
   async shows(text, within = "body") {

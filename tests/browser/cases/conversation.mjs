@@ -6,7 +6,8 @@ import { balancer, until } from "../servers.mjs";
 
 const ROUNDS = 45;
 
-/** Looks at each frame: is any text there twice, do the numbers rise? */
+/** Looks at each frame: is any text there twice, do the numbers rise? And keeps each state of the connection that the page tells, also
+ * while another page is in front, where there are no frames. */
 const watcher = () => {
   globalThis.wrong = [];
   globalThis.states = [];
@@ -18,11 +19,16 @@ const watcher = () => {
     const numbers = rows.filter((row) => row.dataset.seq).map((row) => Number(row.dataset.seq));
     const back = numbers.find((seq, at) => at > 0 && seq <= numbers[at - 1]);
     if (back && globalThis.wrong.length < 10) globalThis.wrong.push(`out of order: ${numbers.join(" ")}`);
-    const state = document.querySelector(".connection")?.dataset.state;
-    if (state && globalThis.states.at(-1) !== state) globalThis.states.push(state);
     requestAnimationFrame(look);
   };
-  addEventListener("DOMContentLoaded", look);
+  const told = () => {
+    const state = document.querySelector(".connection")?.dataset.state;
+    if (state && globalThis.states.at(-1) !== state) globalThis.states.push(state);
+  };
+  addEventListener("DOMContentLoaded", () => {
+    look();
+    new MutationObserver(told).observe(document.body, { subtree: true, childList: true, attributeFilter: ["data-state"] });
+  });
 };
 
 export default async function (world) {
@@ -84,6 +90,7 @@ export async function talk(world, { sockets, drain }) {
   for (const user of ["alice", "bob"]) {
     assert.deepEqual(log.filter((text) => text.startsWith(user)), said[user], `${user}'s own order`);
   }
+  for (const person of at) await person.connected();
   const states = await Promise.all(at.map((person) => person.page.evaluate(() => globalThis.states)));
   if (sockets) assert.ok(states[0].includes("draining"), `alice was told of the drain: ${states[0]}`);
   assert.deepEqual(states.map((all) => all.at(-1)), ["live", "live"]);

@@ -21,7 +21,7 @@ export default async function (world) {
   await alice.page.waitForSelector(".sidebar");
   await alice.press("New room", ".sidebar header");
   await alice.fill("Name", "Quiet Corner");
-  await alice.page.click(".kind:nth-of-type(2)");
+  await alice.click(".kind:nth-of-type(2)");
   await alice.press("Create room", "dialog");
   await alice.page.waitForSelector('.room[href="/r/quiet-corner"][aria-current]');
   await alice.connected();
@@ -71,9 +71,9 @@ export default async function (world) {
   await alice.tool("I am writing", "Add reaction 👍");
   await bob.page.waitForSelector(".reaction");
   assert.equal(await bob.page.$eval(".reaction", (one) => one.getAttribute("aria-pressed")), "false");
-  await bob.page.click(".reaction");
+  await bob.click(".reaction");
   await until("both are counted", () => alice.page.$eval(".reaction", (one) => /2$/.test(one.textContent)));
-  await bob.page.click(".reaction");
+  await bob.click(".reaction");
   await until("and one again", () => alice.page.$eval(".reaction", (one) => /1$/.test(one.textContent)));
   await alice.tool("I am writing", "Reply");
   await alice.says("An answer");
@@ -128,7 +128,7 @@ export default async function (world) {
     await new Promise((resolve) => setTimeout(resolve, 300));
     return bob.page.$(".panel .results mark");
   });
-  await bob.page.click(".panel .results a");
+  await bob.click(".panel .results a");
   await bob.page.waitForSelector(".message.marked");
   assert.match(new URL(bob.page.url()).pathname, /^\/r\/quiet-corner\/\d+$/);
   await bob.press("Close", ".panel");
@@ -207,7 +207,7 @@ export default async function (world) {
   await bob.sees("just us");
 
   // The look and the language are chosen, and kept.
-  await bob.page.click(".account");
+  await bob.click(".account");
   await bob.fill("Theme", "dark");
   await bob.fill("Language", "ja");
   await bob.shows("アカウント", "dialog");
@@ -218,7 +218,7 @@ export default async function (world) {
   assert.equal(await bob.page.evaluate(() => document.documentElement.lang), "ja");
 
   // Everything of one's own, as a file; another session, ended.
-  await alice.page.click(".account");
+  await alice.click(".account");
   const href = await alice.page.waitForSelector("dialog a[download]").then((one) => one.evaluate((link) => link.href));
   const text = await alice.page.evaluate(async (url) => (await fetch(url)).text(), href);
   assert.match(text, /"type":"end"/);
@@ -235,7 +235,7 @@ export default async function (world) {
   await assert.rejects(bot.call("GET", "me"), /401/);
   const other = await new Api(first.url).call("POST", "login", { user: "alice", password: "a long password of alice" });
   await alice.press("Close", "dialog");
-  await alice.page.click(".account");
+  await alice.click(".account");
   await alice.page.waitForSelector(".sessions li:nth-child(2)");
   await alice.press("End", ".sessions");
   await alice.shows("Ended");

@@ -55,10 +55,10 @@ export default async function (world) {
 
   // Wanted, by a click.
   await look();
-  await page.click(".account");
+  await bob.click(".account");
   await page.waitForSelector("dialog .check input");
   assert.deepEqual(await told(), [[], []]);
-  await page.click("dialog .check input");
+  await bob.click("dialog .check input");
   await until("it is on", () => page.$eval("dialog .check input", (one) => one.checked && !one.disabled));
   assert.deepEqual(await told(), [[true], []]);
   await bob.press("Close", "dialog");
@@ -87,9 +87,9 @@ export default async function (world) {
 
   // Off again.
   await look();
-  await page.click(".account");
+  await bob.click(".account");
   await page.waitForSelector("dialog .check input");
-  await page.click("dialog .check input");
+  await bob.click("dialog .check input");
   await bob.press("Close", "dialog");
   await look(elsewhere);
   await alice.say("hall", "@bob no more");
