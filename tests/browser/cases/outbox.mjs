@@ -121,6 +121,19 @@ export default async function (world) {
   await until("nothing waits", async () => (await kept(fourth)).length === 0);
   assert.deepEqual((await log()).slice(9), ["left by the third"]);
 
+  // One that came later, when nobody was connected, and went: those that were there before find what it left.
+  const fifth = await person.tab();
+  await load(fifth);
+  before.cut();
+  await begin(fifth);
+  await say(fifth, "left by the fifth");
+  await until("it is kept", async () => (await kept(fourth)).length === 1);
+  await fifth.close();
+  before.mend();
+  await until("what it left is sent", async () => (await log()).length >= 11);
+  await until("nothing waits", async () => (await kept(fourth)).length === 0);
+  assert.deepEqual((await log()).slice(10), ["left by the fifth"]);
+
   // A browser that has no store, and one whose store refuses: said once, and messages go all the same.
   for (const [what, breaks] of [
     ["none", () => Object.defineProperty(globalThis, "indexedDB", { value: undefined })],

@@ -277,7 +277,7 @@ export class Client extends Emitter<ClientEvents> {
     const wanted = this.#options.transport ?? "auto";
     const stream = wanted === "stream" || (wanted === "auto" && (!WebSocket || (this.#blocked >= (this.#socketWorks ? 2 : 1) * STREAM_AFTER && this.#blocked % 2 === 0)));
     const url = this.#url;
-    if (!stream && !WebSocket) return this.#finish(new RoundtableError("bad_request", "this platform has no WebSocket: give one as `WebSocket`"));
+    if (!stream && !WebSocket) return this.#finish(new RoundtableError("bad_request", "no WebSocket here: give one as `WebSocket`"));
     const transport = stream ? "stream" : "websocket";
     const mine = () => generation === this.#generation;
     try {
@@ -305,7 +305,7 @@ export class Client extends Emitter<ClientEvents> {
     const { user, node, limits, reconnect } = welcome;
     const expected = this.#options.user ?? this.user?.id;
     if (expected !== undefined && expected !== user.id)
-      return this.#finish(new RoundtableError("different_user", `the credentials are of ${user.id}, not of ${expected}`));
+      return this.#finish(new RoundtableError("different_user", `credentials of ${user.id}, not of ${expected}`));
     this.user = user;
     this.limits = limits;
     this.#pace = { ...START_PACE, ...reconnect };
@@ -539,7 +539,7 @@ export class Client extends Emitter<ClientEvents> {
       const limit = this.limits?.frame_bytes ?? 65536;
       const json = JSON.stringify(frame);
       if (json.length * 3 > limit && new TextEncoder().encode(json).length + 32 > limit)
-        throw new RoundtableError("bad_request", `larger than the ${limit} bytes that a frame may have`);
+        throw new RoundtableError("bad_request", `larger than a frame may be: ${limit} bytes`);
       let wait: number;
       try {
         told(undefined);

@@ -41,6 +41,8 @@ interface Waiting {
   over: boolean;
   /** Nobody asks for it at present: the client ended. */
   idle?: boolean;
+  /** Another left it. */
+  left?: boolean;
   /** Wakes whoever waits to repeat it. */
   stop: AbortController;
   resolve(sent: Sent): void;
@@ -218,7 +220,7 @@ export class Outbox extends Emitter<OutboxEvents> {
     const entry = this.#waiting.get(keyOf("", room, id));
     if (!entry) return false;
     this.#drop(entry);
-    entry.reject(new RoundtableError("cancelled", "taken out of the outbox"));
+    entry.reject(new RoundtableError("cancelled", "taken back"));
     this.emit("change", { item: entry.item, change: "discarded" });
     return true;
   }
@@ -231,20 +233,18 @@ export class Outbox extends Emitter<OutboxEvents> {
         if (entry.idle) this.#go(entry);
         entry.idle = false;
       }
+      // Others may have come since, written while nobody was connected, and gone.
+      if (this.#owners.tell) void this.#inherit();
       return;
     }
     this.#user = user;
-    const earlier = new Set<Waiting>();
     if (this.#storage) {
       await this.#owners.begin(this.#owner);
-      const others = new Set((await this.#load()).map(({ owner }) => owner));
-      for (const other of [...others].sort()) {
-        if (other !== this.#owner) await this.#owners.whenGone(other, () => this.#take(other, earlier));
-      }
+      await this.#inherit();
     }
     if (this.#closed) return;
     for (const [key, entry] of [...this.#waiting]) {
-      if (earlier.has(entry)) continue;
+      if (entry.left) continue;
       this.#waiting.delete(key);
       entry.n = ++this.#n;
       this.#waiting.set(key, entry);
@@ -260,8 +260,14 @@ export class Outbox extends Emitter<OutboxEvents> {
     return found;
   }
 
+  // Sees to what all others have in the storage.
+  async #inherit(): Promise<void> {
+    const owners = new Set((await this.#load()).map(({ owner }) => owner));
+    for (const owner of [...owners].sort()) await this.#owners.whenGone(owner, () => this.#take(owner));
+  }
+
   // Makes its own what another left.
-  async #take(owner: string, taken: Set<Waiting>): Promise<void> {
+  async #take(owner: string): Promise<void> {
     // It may be long since this was wanted.
     if (this.#closed) return;
     for (const stored of (await this.#load()).filter((one) => one.owner === owner).sort((a, b) => a.n - b.n)) {
@@ -273,7 +279,7 @@ export class Outbox extends Emitter<OutboxEvents> {
       const item: OutboxItem = { room, id, text, reply_to, data, at, state: failed ? "failed" : "waiting", ...(error && { error }) };
       // Nobody waits for it any more; who wants to know listens for `change`.
       const entry = this.#add(item, () => {}, () => {});
-      taken.add(entry);
+      entry.left = true;
       this.#store(entry);
       this.emit("change", { item, change: "added" });
       this.#go(entry);
@@ -299,7 +305,7 @@ export class Outbox extends Emitter<OutboxEvents> {
       let timer;
       try {
         // A store that never answers is one that failed.
-        const late = new Promise<never>((_, reject) => (timer = setTimeout(() => reject(new Error("the storage does not answer")), STORAGE_MS)));
+        const late = new Promise<never>((_, reject) => (timer = setTimeout(() => reject(new Error("no answer")), STORAGE_MS)));
         await Promise.race([what(this.#storage), late]);
       } catch (error) {
         this.#storage = undefined;

@@ -6,21 +6,28 @@ const locked = async <T>(owner: string, ifAvailable: boolean, act: (lock: unknow
   navigator.locks.request(`roundtable-outbox-${owner}`, { ifAvailable }, act);
 
 export class Owners {
+  /** Whether it can be told who lives. */
+  tell = false;
   #release: () => void = () => {};
+  readonly #known = new Set<string>();
 
   /** Says that this one lives, until `end`. */
   begin(owner: string): Promise<void> {
+    this.#known.add(owner);
     return new Promise((held) => {
       const hold = () => new Promise<void>((release) => {
         this.#release = release;
+        this.tell = true;
         held();
       });
       locked(owner, false, hold).catch(held);
     });
   }
 
-  /** Acts for one that is gone: before this resolves, or, where it still lives, when it is. */
+  /** Acts, once, for one that is gone: before this resolves, or, where it still lives, when it is. */
   async whenGone(owner: string, act: () => Promise<void>): Promise<void> {
+    if (this.#known.has(owner)) return;
+    this.#known.add(owner);
     try {
       const lives = await locked(owner, true, async (lock) => !lock || act());
       if (lives) locked(owner, false, act).catch(() => {});

@@ -104,7 +104,7 @@ export class Room extends Emitter<RoomEvents> {
    */
   subscribe(options: SubscribeOptions = {}): Promise<Subscribed> {
     if (options.after !== undefined && options.last !== undefined)
-      return Promise.reject(new RoundtableError("bad_request", "after and last exclude each other"));
+      return Promise.reject(new RoundtableError("bad_request", "either after or last"));
     this.#placed?.reject(new RoundtableError("cancelled", "subscribed again"));
     this.#wanted = options;
     this.#cursor = options.after;
