@@ -168,7 +168,7 @@ export class Client extends Emitter<ClientEvents> {
     const page = globalThis.location?.origin;
     this.#urls = [options.url ?? page ?? []].flat();
     if (!this.#urls.length) throw new RoundtableError("bad_request", "url: needed outside of a browser");
-    for (const url of this.#urls) if (!/^https?:/.test(url)) throw new RoundtableError("bad_request", `url: ${url} does not begin with http: or https:`);
+    for (const url of this.#urls) if (!/^https?:/.test(url)) throw new RoundtableError("bad_request", `url: ${url} is neither http: nor https:`);
     this.#bounds = { ...BOUNDS, ...options.bounds };
     this.#patience = { ...PATIENCE, ...options.patience };
     this.#fetcher = options.fetch ?? globalThis.fetch.bind(globalThis);

@@ -90,7 +90,7 @@ export function decode(bytes: Uint8Array): unknown {
     const fields: Array<[string, unknown]> = [];
     for (let left = fits(length); left > 0; left--) {
       const key = take(depth);
-      if (typeof key !== "string") throw new TypeError("a key that is not text");
+      if (typeof key !== "string") throw new TypeError("a key is no text");
       fields.push([key, take(depth)]);
     }
     // Not by assignment: `__proto__` is a plain field, as JSON.parse has it.
@@ -112,7 +112,7 @@ export function decode(bytes: Uint8Array): unknown {
     if (first === 0xca || first === 0xcb) return read("Float", 4 << (first - 0xca));
     if (first === 0xc2 || first === 0xc3) return first === 0xc3;
     if (first === 0xc0) return null;
-    throw new TypeError(`type ${first} is not of the protocol`);
+    throw new TypeError(`unknown type ${first}`);
   };
   const value = take(0);
   if (at !== bytes.length) throw new RangeError("more than one object");

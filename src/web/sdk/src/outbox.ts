@@ -205,7 +205,7 @@ export class Outbox extends Emitter<OutboxEvents> {
   retry(room: string, id: string): Sending {
     const entry = this.#waiting.get(keyOf("", room, id));
     const sending = new Promise<Sent>((resolve, reject) => {
-      if (entry?.item.state !== "failed") return reject(new RoundtableError("not_found", `${id} is no failed message of ${room}`));
+      if (entry?.item.state !== "failed") return reject(new RoundtableError("not_found", `${id} has not failed in ${room}`));
       entry.resolve = resolve;
       entry.reject = reject;
       this.#update(entry, "waiting");

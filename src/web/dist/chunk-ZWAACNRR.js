@@ -1,0 +1,1 @@
+import{q as m,r as t,u as o,v as h}from"./chunk-VKZXYDX7.js";var l=e=>e==="light"||e==="dark"?e:"system",s=m(l(o("theme")));t(()=>{document.documentElement.dataset.theme=s.value});function a(e){s.value=e,h("theme",e==="system"?null:e)}export{s as a,a as b};
