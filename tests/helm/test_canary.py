@@ -2,6 +2,7 @@
 
 import json
 import os
+import signal
 import subprocess
 import tempfile
 import threading
@@ -29,6 +30,8 @@ class Others:
         # From which question on Prometheus answers so: (query's part, value); None: not at all.
         self.answers = {"ALERTS": None, "refused": "0.001", "ready": "1"}
         self.asked = 0
+        # How often Prometheus does not know the canary yet.
+        self.unknown = 0
         self.then = []
         others = self
 
@@ -87,6 +90,9 @@ class Others:
                 value = others.answers[part]
                 if value == "away":
                     return self.answer(503, {})
+                if part == "ready" and others.unknown:
+                    others.unknown -= 1
+                    value = None
                 others.last = query
                 result = [] if value is None else [{"metric": {}, "value": [0, value]}]
                 return self.answer(200, {"status": "success", "data": {"resultType": "vector", "result": result}})
@@ -116,7 +122,7 @@ class Canary(unittest.TestCase):
         }))
         return subprocess.Popen(
             [str(ROOT / "helm" / "canary"), "rt-roundtable", "--namespace", "chat", "--canary-service", service,
-             "--prometheus", self.others.url, "--hold", "2", "--every", "1", *more],
+             "--prometheus", self.others.url, "--hold", "2", "--every", "1", "--appear", "2", *more],
             env={**os.environ, "KUBECONFIG": str(config), "HOME": self.folder.name},
             stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True,
         )
@@ -167,6 +173,11 @@ class Canary(unittest.TestCase):
             status, _, err = self.run_it()
             self.assertEqual((status, self.others.shares), (2, []), err)
 
+    def test_it_waits_until_prometheus_knows_the_canary(self):
+        self.others.unknown = 3
+        status, _, err = self.run_it("--appear", "60")
+        self.assertEqual((status, err, self.others.shares[0]), (0, "", (95, 5)))
+
     def test_another_route_is_left_alone(self):
         before = json.dumps(self.others.route)
         status, _, err = self.run_it(service="somebody-else")
@@ -190,6 +201,21 @@ class Canary(unittest.TestCase):
         status, out, _ = self.finish(process)
         self.assertEqual((status, self.others.shares), (1, [(95, 5), (100, 0)]))
         self.assertIn("interrupted", out)
+
+    def test_it_goes_back_when_nobody_looks_on_any_more(self):
+        for sign in (signal.SIGHUP, None):
+            with self.subTest(sign=sign):
+                self.others.shares.clear()
+                process = self.start("--hold", "5" if sign is None else "60", "--steps", "5,20")
+                while not self.others.shares:
+                    self.assertIsNone(process.poll())
+                process.stdout.close()
+                process.stderr.close()
+                # Without a signal the next words find nobody who reads them.
+                if sign is not None:
+                    process.send_signal(sign)
+                self.assertEqual(process.wait(60), 1)
+                self.assertEqual(self.others.shares[-1], (100, 0))
 
     def test_back_by_hand(self):
         status, _, err = self.run_it("--back")

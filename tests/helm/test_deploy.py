@@ -36,6 +36,10 @@ if name == "helm":
         if words[1] not in state:
             sys.exit(1)
         print(json.dumps({{"version": state[words[1]]}}))
+    elif words[0] == "history":
+        print((here / "history.json").read_text())
+    elif words[:2] == ["get", "values"]:
+        print((here / "values.json").read_text())
     elif words[0] == "upgrade":
         release, chart, rest = words[2], words[3], words[4:]
         rest = [word for at, word in enumerate(rest) if word != "--wait" and word != "--timeout" and rest[at - 1] != "--timeout"]
@@ -52,6 +56,9 @@ if name == "helm":
     (here / "helm.json").write_text(json.dumps(state))
 elif words[:2] == ["get", "service"]:
     print(80, end="")
+elif words[:2] == ["get", "httproute"]:
+    backends = json.loads((here / "route.json").read_text())["spec"]["rules"][0]["backendRefs"]
+    print(*[backend["name"] for backend in backends[1:2]], end="")
 else:
     assert words[:2] == ["patch", "httproute"], words
     route = json.loads((here / "route.json").read_text())
@@ -85,9 +92,21 @@ class Deploy(unittest.TestCase):
         self.values = copy.deepcopy(MATRIX["route"])
         self.values["httpRoute"].pop("canary", None)
         (self.folder / "values.yaml").write_text(yaml.safe_dump(self.values))
+        self.live({})
+        self.history()
         (self.folder / "route.json").write_text(json.dumps(one(objects(self.values, release="chat"), "HTTPRoute")))
         self.others = Others()
         self.addCleanup(self.others.close)
+
+    def live(self, more):
+        """What `helm get values --all` says of the stable release."""
+        known = {"postgresql": {"enabled": False}, "redis": {"enabled": False}, "secrets": {"jwtSecret": {"generate": False}}}
+        (self.folder / "values.json").write_text(json.dumps({**known, **more}))
+
+    def history(self, *revisions):
+        """(status, what it came of), from the first on."""
+        found = [{"revision": at, "status": status, "description": of} for at, (status, of) in enumerate(revisions, 1)]
+        (self.folder / "history.json").write_text(json.dumps(found))
 
     def deploy(self, action, *, releases, fails=(), **more):
         (self.folder / "helm.json").write_text(json.dumps(releases))
@@ -104,7 +123,8 @@ class Deploy(unittest.TestCase):
         self.said = done.stdout + done.stderr
         calls = (self.folder / "calls").read_text().splitlines()
         # What changes something, by its first words.
-        self.changes = [" ".join(call.split()[:3]) for call in calls if not call.startswith(("helm status", "kubectl get", "kubectl patch"))]
+        self.changes = [" ".join(call.split()[:3]) for call in calls if not call.startswith(("helm status", "helm history", "helm get", "kubectl get", "kubectl patch"))]
+        self.calls = calls
         return done.returncode
 
     def releases(self):
@@ -136,7 +156,28 @@ class Deploy(unittest.TestCase):
         self.assertEqual(self.backends(), ["chat-roundtable", "chat-next-roundtable"])
         kinds = {document["kind"] for document in yaml.safe_load_all((self.folder / "chat-next.yaml").read_text()) if document}
         self.assertIn("Deployment", kinds)
-        self.assertFalse(kinds & {"HTTPRoute", "Ingress", "PrometheusRule"}, "the stable release has these")
+        self.assertFalse(kinds & {"HTTPRoute", "Ingress", "PrometheusRule", "CronJob"}, "the stable release has these")
+
+    def test_a_canary_checks_tokens_with_the_same_secret(self):
+        self.values.update(postgresql={"enabled": False}, redis={"enabled": False}, secrets={
+            "storeUrl": {"existingSecret": "stores"}, "redisUrl": {"existingSecret": "stores"}, "jwtSecret": {"generate": True},
+        })
+        (self.folder / "values.yaml").write_text(yaml.safe_dump(self.values))
+        self.live({"secrets": {"jwtSecret": {"generate": True}}})
+        self.assertEqual(self.deploy("canary", releases={"chat": 3}), 0, self.said)
+        found = [d for d in yaml.safe_load_all((self.folder / "chat-next.yaml").read_text()) if d]
+        self.assertFalse([d for d in found if d["kind"] == "Secret"])
+        node = next(d for d in found if d["kind"] == "Deployment")["spec"]["template"]["spec"]
+        sources = next(volume for volume in node["volumes"] if volume["name"] == "secrets")["projected"]["sources"]
+        jwt = {"secret": {"name": "chat-roundtable-generated", "items": [{"key": "jwt-secret", "path": "jwt-secret"}]}}
+        self.assertIn(jwt, sources)
+
+    def test_there_is_no_canary_with_a_store_of_its_own(self):
+        for what in ("postgresql", "redis"):
+            self.live({what: {"enabled": True}})
+            self.assertEqual(self.deploy("canary", releases={"chat": 3}), 2)
+            self.assertEqual(self.changes, [])
+            self.assertIn("that both releases share", self.said)
 
     def test_a_canary_that_burns_goes(self):
         self.others.then = [(2, {"ALERTS": "1"})]
@@ -156,10 +197,20 @@ class Deploy(unittest.TestCase):
     def test_the_end_of_a_canary(self):
         self.assertEqual(self.deploy("canary", releases={"chat": 3}), 0, self.said)
         self.assertEqual(self.deploy("finish", releases=self.releases()), 0, self.said)
-        self.assertEqual(self.changes, ["helm upgrade --install", "helm test chat", "helm uninstall chat-next"])
-        self.assertEqual(self.releases(), {"chat": 4})
-        route = next(d for d in yaml.safe_load_all((self.folder / "chat.yaml").read_text()) if d and d["kind"] == "HTTPRoute")
-        self.assertEqual(len(route["spec"]["rules"][0]["backendRefs"]), 1)
+        # The route of the cluster stays as it was patched, whatever the upgrade's manifest says.
+        self.assertEqual(
+            self.changes, ["helm upgrade --install", "helm test chat", "shares 100 0", "shares 100", "helm uninstall chat-next"]
+        )
+        self.assertEqual((self.releases(), self.backends()), ({"chat": 4}, ["chat-roundtable"]))
+
+    def test_a_canary_with_traffic_is_not_taken_away(self):
+        for action in ("finish", "back"):
+            with self.subTest(action=action):
+                self.setUp()
+                self.assertEqual(self.deploy("canary", releases={"chat": 3}), 0, self.said)
+                self.assertEqual(self.deploy(action, releases=self.releases(), fails=["kubectl patch"]), 2)
+                self.assertIn("chat-next", self.releases())
+                self.assertEqual(self.backends(), ["chat-roundtable", "chat-next-roundtable"])
 
     def test_back_takes_the_canary_away_and_leaves_the_rest(self):
         self.assertEqual(self.deploy("canary", releases={"chat": 3}), 0, self.said)
@@ -167,9 +218,22 @@ class Deploy(unittest.TestCase):
         self.assertEqual(self.changes, ["shares 100 0", "shares 100", "helm uninstall chat-next"])
         self.assertEqual((self.releases(), self.backends()), ({"chat": 3}, ["chat-roundtable"]))
 
-    def test_back_without_a_canary_is_the_revision_before(self):
-        self.assertEqual(self.deploy("back", releases={"chat": 4}), 0, self.said)
-        self.assertEqual(self.changes, ["helm rollback chat"])
+    def test_back_without_a_canary_is_what_ran_before(self):
+        was, now = ("superseded", "Upgrade complete"), ("deployed", "Upgrade complete")
+        for revisions, expected in [
+            ([was, was, now], 2),
+            # The third was tried and failed: what runs is the second.
+            ([was, was, was, ("deployed", "Rollback to 2")], 1),
+            ([was, was, ("superseded", "Rollback to 1"), was, ("deployed", "Rollback to 3")], None),
+            # An upgrade that broke off.
+            ([was, now, ("failed", "Upgrade \"chat\" failed")], 2),
+            ([now], None),
+        ]:
+            with self.subTest(revisions=revisions):
+                self.history(*revisions)
+                status = self.deploy("back", releases={"chat": len(revisions)})
+                rolled = [call.split()[3] for call in self.calls if call.startswith("helm rollback")]
+                self.assertEqual((status, rolled), (2, []) if expected is None else (0, [str(expected)]), self.said)
 
     def test_what_is_missing_is_said_before_anything_is_done(self):
         for action, missing in [("release", "NAMESPACE"), ("release", "RELEASE"), ("finish", "VALUES"), ("canary", "PROMETHEUS_URL")]:

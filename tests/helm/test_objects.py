@@ -273,6 +273,28 @@ class Hardened(unittest.TestCase):
         self.assertEqual(secret["metadata"]["annotations"]["helm.sh/resource-policy"], "keep")
         self.assertFalse([o for o in objects(None, ("values-production.yaml",)) if o["kind"] == "Secret"])
 
+    def test_whoever_reaches_the_store_has_the_files_that_its_address_names(self):
+        values = {**MATRIX["placed"], "backup": {"enabled": True, "remote": "offsite:chat"}}
+        pods = {}
+        for found in objects(values):
+            spec = found.get("spec", {})
+            spec = spec.get("jobTemplate", {}).get("spec", spec).get("template", {}).get("spec")
+            if spec and any("STORE__URL_FILE" in env["name"] for env in spec["containers"][0].get("env", [])):
+                pods[found["kind"]] = spec
+        self.assertEqual(set(pods), {"Deployment", "Job", "CronJob"})
+        for kind, spec in pods.items():
+            with self.subTest(kind=kind):
+                self.assertIn(values["extraVolumes"][0], spec["volumes"])
+                self.assertIn(values["extraVolumeMounts"][0], spec["containers"][0]["volumeMounts"])
+
+    def test_numbers_arrive_as_they_are_given(self):
+        settings = {"traces": {"otlp_url": "http://collector:4318/v1/traces", "sample": 0.05}, "server": {"shutdown_s": 30}}
+        data = {}
+        for found in objects({"settings": settings}):
+            if found["kind"] == "ConfigMap":
+                data.update(found["data"])
+        self.assertEqual((data["ROUNDTABLE__TRACES__SAMPLE"], data["ROUNDTABLE__SERVER__SHUTDOWN_S"]), ("0.05", "30"))
+
     def test_policies_let_in_who_must_come_and_nobody_else(self):
         found = objects(MATRIX["fenced in"])
         policy = one(found, "NetworkPolicy", "rt-roundtable")["spec"]
@@ -280,7 +302,11 @@ class Hardened(unittest.TestCase):
         self.assertEqual(policy["policyTypes"], ["Ingress", "Egress"])
         by_port = {rule["ports"][0]["port"]: rule.get("from") for rule in policy["ingress"]}
         given = MATRIX["fenced in"]["networkPolicy"]
-        self.assertEqual(by_port, {"http": given["clientsFrom"], "admin": given["adminFrom"]})
+        smoke = next(o for o in found if o["kind"] == "Pod")["metadata"]["labels"]
+        *clients, last = by_port["http"]
+        self.assertEqual((clients, by_port["admin"]), (given["clientsFrom"], given["adminFrom"]))
+        self.assertLessEqual(last["podSelector"]["matchLabels"].items(), smoke.items(), "helm test comes in, too")
+        self.assertEqual(last["podSelector"]["matchLabels"]["app.kubernetes.io/component"], "smoke")
         out = {p["port"] for rule in policy["egress"] for p in rule.get("ports", [])}
         self.assertEqual(out, {53, 5432, 6379, 26379, 443})
         self.assertIn(given["extraEgress"][0], policy["egress"])

@@ -285,6 +285,9 @@ async fn comes_back_by_the_script(url: &str, new: &str, another: &str) {
             write(&format!("{place}/{name}"), "old");
         }
     }
+    // What a run left that was killed.
+    std::fs::create_dir(folder.join("kept/.work.left")).expect("made");
+    write("kept/2020-01-03T000000Z.tar.gpg.part", "half");
     let made = script(url, folder, &["make"], &settings).await.expect("made");
     assert!(made.starts_with("20") && made.ends_with("Z.tar.gpg"), "{made}");
     for place in ["kept", "remote"] {
@@ -323,9 +326,11 @@ async fn comes_back_by_the_script(url: &str, new: &str, another: &str) {
 async fn the_script_brings_postgres_back() {
     let server = Postgres::shared().await;
     let (url, new, another) = (server.database().await, server.database().await, server.database().await);
-    comes_back_by_the_script(&url, &new, &another).await;
     let (client, connection) = tokio_postgres::connect(&url, tokio_postgres::NoTls).await.expect("a connection");
     tokio::spawn(connection);
+    // As left by a run that was killed long ago.
+    client.batch_execute("CREATE DATABASE roundtable_verify_1700000000_1").await.expect("a database");
+    comes_back_by_the_script(&url, &new, &another).await;
     let scratch = "SELECT 1 FROM pg_database WHERE datname LIKE 'roundtable_verify_%'";
     assert!(client.query(scratch, &[]).await.expect("an answer").is_empty(), "scratch databases are dropped");
 }

@@ -1,6 +1,6 @@
 {{/* Settings and secrets of the server. */}}
 
-{{/* Nested settings as ROUNDTABLE__SECTION__KEY: value lines. Numbers are whole ones: Helm reads all as floats. */}}
+{{/* Nested settings as ROUNDTABLE__SECTION__KEY: value lines. Helm reads all numbers as floats: whole ones are written as such. */}}
 {{- define "roundtable.flatten" -}}
 {{- $prefix := .prefix -}}
 {{- range $key, $value := .map }}
@@ -10,7 +10,7 @@
 {{- else if kindIs "slice" $value }}
 {{ $name }}: {{ join "," $value | quote }}
 {{- else if or (kindIs "float64" $value) (kindIs "int64" $value) (kindIs "int" $value) }}
-{{ $name }}: {{ int64 $value | toString | quote }}
+{{ $name }}: {{ ternary (int64 $value | toString) (toString $value) (eq (int64 $value | float64) (float64 $value)) | quote }}
 {{- else }}
 {{ $name }}: {{ toString $value | quote }}
 {{- end }}
